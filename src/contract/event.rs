@@ -1,0 +1,98 @@
+//! Everything that can be reported while a pipeline runs; the one channel
+//! upward. The progress display, the JSON stream and the ledger consume it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::StageError;
+use crate::id::StageId;
+
+/// How far a stage is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Units done.
+    pub done: u64,
+    /// Units in all; zero where unknown.
+    pub total: u64,
+    /// What is counted: `rows`, `steps`, `tensors`.
+    pub unit: String,
+    /// The figure that matters, such as `loss 0.41`; empty where there is none.
+    pub figure: String,
+}
+
+/// How an instance ended in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its result was in the store.
+    Hit,
+    /// It ran.
+    Ran,
+    /// It failed.
+    Failed(StageError),
+    /// Something it needs failed, or the run stopped before it.
+    Skipped,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run began.
+    RunStarted {
+        /// The run's id.
+        run: String,
+        /// The pipeline's name.
+        pipeline: String,
+        /// Instances in the plan.
+        instances: usize,
+    },
+    /// An instance began to run.
+    StageStarted {
+        /// Which.
+        stage: StageId,
+        /// Its operator.
+        operator: String,
+        /// The first cause, in words.
+        reason: String,
+    },
+    /// An instance got on.
+    Progress {
+        /// Which.
+        stage: StageId,
+        /// How far.
+        progress: Progress,
+    },
+    /// An instance has something to say to the user.
+    Note {
+        /// Which.
+        stage: StageId,
+        /// What.
+        text: String,
+    },
+    /// An instance ended.
+    StageEnded {
+        /// Which.
+        stage: StageId,
+        /// How.
+        outcome: Outcome,
+        /// Wall time in seconds; zero for a hit.
+        seconds: f64,
+        /// Rows of its first table output, if it has one.
+        rows: Option<u64>,
+    },
+    /// The run ended.
+    RunEnded {
+        /// The run's id.
+        run: String,
+        /// Instances that ran.
+        ran: usize,
+        /// Instances whose result was there.
+        hits: usize,
+        /// Instances that failed.
+        failed: usize,
+        /// Instances left out because of those.
+        skipped: usize,
+        /// Wall time in seconds.
+        seconds: f64,
+    },
+}

@@ -1,0 +1,69 @@
+//! What a running stage may do. An operator holds this and its configuration,
+//! nothing else: no store, no stage name, no path it was not given.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::StageError;
+use crate::event::Progress;
+use crate::table::Table;
+
+/// A model folder that was bound to a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The label under which its results are known.
+    pub label: Option<String>,
+    /// The folder; read only.
+    pub path: PathBuf,
+}
+
+/// A running stage.
+pub trait Run: Sync {
+    /// The stage's seed.
+    fn seed(&self) -> u64;
+
+    /// How many threads it may use.
+    fn threads(&self) -> usize;
+
+    /// Whether anything is bound to an optional port.
+    fn has(&self, port: &str) -> bool;
+
+    /// All that is bound to a table port, gathered in one table: axes that the
+    /// stage lacks are columns.
+    fn table(&self, port: &str) -> Result<Table, StageError>;
+
+    /// The models bound to a port, in order; never empty but for an optional port.
+    fn models(&self, port: &str) -> Result<Vec<Model>, StageError>;
+
+    /// The one model bound to a port.
+    fn model(&self, port: &str) -> Result<Model, StageError> {
+        let mut models = self.models(port)?;
+        models.pop().ok_or_else(|| StageError::bug(format!("no model is bound to port {port:?}")))
+    }
+
+    /// A file or folder that the parameter names, resolved against the
+    /// pipeline's folder of reference.
+    fn file(&self, parameter: &str) -> Result<PathBuf, StageError>;
+
+    /// Writes a table output; once an output.
+    fn write(&self, output: &str, table: Table) -> Result<(), StageError>;
+
+    /// The empty folder of a model output, to be filled.
+    fn model_folder(&self, output: &str) -> Result<PathBuf, StageError>;
+
+    /// A folder of its own for anything temporary.
+    fn scratch(&self) -> &Path;
+
+    /// Says how far it is.
+    fn progress(&self, progress: Progress);
+
+    /// Tells the user something: rows dropped and why.
+    fn note(&self, text: String);
+
+    /// Whether to stop; ask often, then return [`StageError::interrupted`].
+    fn cancelled(&self) -> bool;
+
+    /// Stops here if the run was cancelled.
+    fn check_cancelled(&self) -> Result<(), StageError> {
+        if self.cancelled() { Err(StageError::interrupted()) } else { Ok(()) }
+    }
+}

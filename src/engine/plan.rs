@@ -1,0 +1,82 @@
+//! What will be computed: instances with typed parameters, checked ports and
+//! bound inputs, in an order in which every input comes before its consumer.
+//!
+//! After this nobody handles YAML or an operator's name.
+
+use std::collections::BTreeMap;
+
+use fuseline_contract::{Entry, StageId, operator::Resolved};
+
+/// A whole pipeline, checked.
+#[derive(Clone)]
+pub struct Plan {
+    /// The pipeline's name.
+    pub name: String,
+    /// Every instance; inputs come before their consumers.
+    pub nodes: Vec<Node>,
+    /// Things the user should know: stages left out by `when`, say.
+    pub notes: Vec<String>,
+}
+
+/// One instance of a stage.
+#[derive(Clone)]
+pub struct Node {
+    /// Its name and axis values.
+    pub id: StageId,
+    /// The operator.
+    pub entry: &'static Entry,
+    /// Parameters, ports and external files.
+    pub resolved: Resolved,
+    /// The effective seed: of the axis `seed`, the stage or the pipeline.
+    pub seed: u64,
+    /// What is bound, a value for every bound port, in the order of the ports.
+    pub inputs: Vec<Bound>,
+    /// What it may use.
+    pub resources: Resources,
+    /// Tags, for selection.
+    pub tags: Vec<String>,
+    /// Always runs, even if its key has a record.
+    pub uncacheable: bool,
+    /// Line of the stage in the pipeline file, from one.
+    pub line: usize,
+}
+
+/// What is bound to one port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bound {
+    /// The port's name.
+    pub port: String,
+    /// The artifacts, in order: as listed, and gathered axes by value.
+    pub from: Vec<Source>,
+}
+
+/// An output of an earlier node, as bound to a port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Index in [`Plan::nodes`].
+    pub node: usize,
+    /// Index in the node's output ports.
+    pub output: usize,
+    /// The label under which its results are known, if there is one.
+    pub label: Option<String>,
+    /// Axes the consumer lacks: a gathered table gets them as columns.
+    pub axes: BTreeMap<String, String>,
+}
+
+/// What a stage may use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resources {
+    /// Threads.
+    pub cpus: u32,
+    /// GPUs.
+    pub gpus: u32,
+    /// Memory in bytes, if stated.
+    pub mem_bytes: Option<u64>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: 1, gpus: 0, mem_bytes: None }
+    }
+}
+
