@@ -1,0 +1,223 @@
+//! `load`: a file of rows from outside the store.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use fuseline_contract::rows::Message;
+use fuseline_contract::{
+    Execute, ExternalFile, Kind, Operator, Output, Ports, Problems, Run, StageError, Table, rows, table::TableError,
+};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::shared::rows::RowsName;
+
+/// Parameters of `load`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The file: Parquet (`.parquet`), JSON lines (`.jsonl`, `.ndjson`, also with `.gz`) or CSV with a header line (`.csv`, `.csv.gz`).
+    pub path: PathBuf,
+    /// The row type to bring the rows to. Without it the columns stay as they are.
+    #[serde(default, rename = "as")]
+    pub rows: Option<RowsName>,
+}
+
+/// See [`Operator::MANUAL`].
+pub struct Load;
+
+impl Operator for Load {
+    const NAME: &'static str = "load";
+    const VERSION: u32 = 1;
+    const MANUAL: &'static str = "\
+Reads a file of rows from outside the store.
+
+The file's content, not its path, decides whether later stages rerun. With
+`as: prompt` a row needs `messages`, or a text column `prompt`, which becomes
+one user turn; a missing `prompt_id` is derived from the messages. Rows that
+cannot be used are an error that names the first of them.";
+    const EXAMPLE: &'static str = "op: load\nwith: {path: datasets/skills/test.jsonl, as: prompt}\n";
+    type Config = Config;
+
+    fn ports(config: &Config) -> Ports {
+        let kind = config.rows.map_or(Kind::AnyTable, |rows| Kind::Rows(rows.row_type()));
+        Ports { inputs: vec![], outputs: vec![Output::new("rows", kind, "the rows, in the file's order")] }
+    }
+
+    fn check(config: &Config, problems: &mut Problems) {
+        if let Err(message) = Format::of(&config.path) {
+            problems.add("path", message);
+        }
+    }
+
+    fn files(config: &Config) -> Vec<ExternalFile> {
+        vec![ExternalFile { parameter: "path", path: config.path.clone() }]
+    }
+}
+
+impl Execute for Load {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let path = run.file("path")?;
+        let table = read(&path)?;
+        if table.is_empty() {
+            return Err(StageError::input(format!("{} has no rows", path.display())));
+        }
+        let table = match config.rows {
+            Some(RowsName::Prompt) => as_prompts(table)?,
+            _ => table,
+        };
+        run.write("rows", table)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Parquet,
+    JsonLines,
+    Csv,
+}
+
+impl Format {
+    /// The format and whether it is compressed, by the file's name.
+    fn of(path: &Path) -> Result<(Self, bool), String> {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let (stem, gzipped) = name.strip_suffix(".gz").map_or((name.as_str(), false), |stem| (stem, true));
+        match stem.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("parquet") if !gzipped => Ok((Self::Parquet, false)),
+            Some("jsonl" | "ndjson") => Ok((Self::JsonLines, gzipped)),
+            Some("csv") => Ok((Self::Csv, gzipped)),
+            _ => Err(format!("{name:?} is not a .parquet, .jsonl, .ndjson or .csv file (the last three also with .gz)")),
+        }
+    }
+}
+
+/// Reads a whole file as a table.
+pub fn read(path: &Path) -> Result<Table, StageError> {
+    let (format, gzipped) = Format::of(path).map_err(StageError::input)?;
+    let file = File::open(path).map_err(|error| StageError::io("open", path, &error))?;
+    let broken = |error: &dyn std::fmt::Display| {
+        StageError::input(format!("failed to read {}: {error}", path.display()))
+            .hint("the file may be truncated or of another format: fetch it again, or check its extension")
+    };
+    if format == Format::Parquet {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build()).map_err(|e| broken(&e))?;
+        let schema = arrow::array::RecordBatchReader::schema(&reader);
+        let batches = reader.collect::<Result<_, _>>().map_err(|e| broken(&e))?;
+        return Ok(Table::new(schema, batches));
+    }
+    // Schema inference and decoding are two passes over the text.
+    let mut text = Vec::new();
+    let mut source: Box<dyn Read> = if gzipped { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+    source.read_to_end(&mut text).map_err(|e| broken(&e))?;
+    match format {
+        Format::JsonLines => json_lines(&text, path),
+        _ => csv(&text).map_err(|e| broken(&e)),
+    }
+}
+
+fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
+    // Lines are parsed one by one first, so that an error names its line.
+    for (index, line) in BufReader::new(text).lines().enumerate() {
+        let wrong = |what: String| StageError::input(format!("{}:{}: {what}", path.display(), index + 1));
+        let line = line.map_err(|_| wrong("the line is not UTF-8".into()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str::<serde_json::Value>(&line) {
+            Ok(serde_json::Value::Object(_)) => {}
+            Ok(_) => return Err(wrong("the line is not a JSON object".into())),
+            Err(error) => return Err(wrong(format!("the line is not JSON: {error}"))),
+        }
+    }
+    let wrong = |error: arrow::error::ArrowError| StageError::input(format!("failed to read {}: {error}", path.display()));
+    let (schema, _) = arrow::json::reader::infer_json_schema(BufReader::new(text), None).map_err(wrong)?;
+    let schema = Arc::new(schema);
+    let reader = arrow::json::ReaderBuilder::new(schema.clone()).build(BufReader::new(text)).map_err(wrong)?;
+    Ok(Table::new(schema, reader.collect::<Result<_, _>>().map_err(wrong)?))
+}
+
+fn csv(text: &[u8]) -> Result<Table, arrow::error::ArrowError> {
+    let (schema, _) = arrow::csv::reader::Format::default().with_header(true).infer_schema(text, None)?;
+    let schema = Arc::new(schema);
+    let reader = arrow::csv::ReaderBuilder::new(schema.clone()).with_header(true).build(text)?;
+    Ok(Table::new(schema, reader.collect::<Result<_, _>>()?))
+}
+
+/// Makes prompts of rows that have `messages` or a text column `prompt`, and
+/// derives identities that are missing. Other columns stay.
+fn as_prompts(table: Table) -> Result<Table, TableError> {
+    let mut table = table;
+    if !table.has("messages") && table.has("prompt") {
+        let batch = table.one_batch()?;
+        let prompts = arrow::compute::cast(batch.column_by_name("prompt").expect("checked above"), &DataType::Utf8)?;
+        let texts: Vec<Vec<Message>> = (0..batch.num_rows())
+            .map(|row| {
+                let text = <String as rows::Cell>::read(&prompts, row).ok_or_else(|| TableError::Null {
+                    column: "prompt".into(),
+                    row,
+                    expected: DataType::Utf8,
+                })?;
+                Ok(vec![Message::user(text)])
+            })
+            .collect::<Result<_, TableError>>()?;
+        let field = rows::PROMPT.column("messages").expect("prompts have messages").field();
+        let messages = Table::of_columns(vec![(field, <Vec<Message> as rows::Cell>::build(texts.iter()))])?;
+        table = table.without("prompt")?.beside(&messages)?;
+    }
+    if !table.has("prompt_id") {
+        let messages = crate::shared::rows::column::<Vec<Message>>(&table, "messages")?;
+        let ids: Vec<String> = messages.iter().map(|messages| rows::prompt_id(messages)).collect();
+        let field = rows::PROMPT.column("prompt_id").expect("prompts have an identity").field();
+        table = table.beside(&Table::of_columns(vec![(field, <String as rows::Cell>::build(ids.iter()))])?)?;
+    }
+    if table.batches().is_empty() {
+        return Ok(Table::empty(Arc::new(Schema::new(table.schema().fields().clone()))));
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuseline_contract::rows::{Prompt, Row};
+    use std::io::Write;
+
+    fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(name);
+        File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+        (folder, path)
+    }
+
+    #[test]
+    fn json_lines_become_prompts() {
+        let (_folder, path) = file("a.jsonl", "{\"prompt\": \"1+1?\", \"reference\": \"2\"}\n{\"prompt\": \"2+2?\"}\n");
+        let prompts = Prompt::read(&as_prompts(read(&path).expect("read")).expect("prompts")).expect("rows");
+        assert_eq!(prompts[0].messages, [Message::user("1+1?")]);
+        assert_eq!(prompts[0].reference.as_deref(), Some("2"));
+        assert_eq!(prompts[1].reference, None);
+        assert_ne!(prompts[0].prompt_id, prompts[1].prompt_id);
+    }
+
+    #[test]
+    fn broken_files_name_the_place() {
+        let (_folder, path) = file("a.jsonl", "{\"prompt\": \"x\"}\n{\"prompt\": \n");
+        let error = read(&path).expect_err("the second line is cut off");
+        assert!(error.message.contains("a.jsonl:2: the line is not JSON"), "{error}");
+        let (_folder, path) = file("a.parquet", "PAR1 no");
+        assert!(read(&path).expect_err("no Parquet").message.contains("a.parquet"));
+        assert!(read(Path::new("missing.csv")).expect_err("not there").message.contains("missing.csv"));
+    }
+
+    #[test]
+    fn csv_has_typed_columns() {
+        let (_folder, path) = file("a.csv", "name,n\nx,1\ny,2\n");
+        let table = read(&path).expect("read");
+        assert_eq!(table.schema().field(1).data_type(), &DataType::Int64);
+        assert_eq!(table.n_rows(), 2);
+    }
+}

@@ -1,0 +1,3 @@
+//! What several operators need; not operators themselves.
+
+pub mod rows;
