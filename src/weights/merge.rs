@@ -459,6 +459,12 @@ mod tests {
         );
         assert!(fs::read_dir(bench.path("out")).unwrap().next().is_none());
 
+        let nan = bench.model("nan", Float::F32, 3, f32::NAN);
+        for method in [r#"{"method": "ties", "weights": 1, "density": 0.5}"#, r#"{"method": "sce"}"#] {
+            let message = bench.merge(method, Some(&a), &[&a, &nan], &Options::default()).unwrap_err().to_string();
+            assert!(message.contains("of the result is NaN as F32"), "{message}");
+        }
+
         let method: Method = serde_json::from_str(LINEAR).unwrap();
         let watch = &mut |_, _| ControlFlow::Continue(());
         let same = merge(&method, None, &[&a, &b], &bench.path("a"), &Options::default(), watch);

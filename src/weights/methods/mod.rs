@@ -1,6 +1,7 @@
 //! The merging methods, as rows of one table. A method is a file (or a constant in the file of its family) and a row
 //! here. Must not know files or folders: a method sees one tensor at a time, as numbers.
 
+mod election;
 #[cfg(test)]
 mod golden;
 mod kernel;

@@ -4,10 +4,10 @@
 //! Three readings exist, see [`Variant`]; they differ in what the mask of the selection is applied to and in the
 //! divisor. All are per stored tensor (matrix, bias or norm vector).
 
+use super::election::Election;
 use super::kernel::{Deltas, Inputs, Kernel, each};
 use super::method::{Settings, Variant};
 use super::select::{TopK, sum, top_k};
-use super::task_vectors::sign;
 
 /// mergekit's threshold (`merge_methods/sce.py`), on the sum of mean squared updates and on the divisor.
 const MERGEKIT_FLOOR: f64 = 1e-6;
@@ -28,23 +28,14 @@ pub(super) fn kernel<'a>(settings: &Settings, inputs: &Inputs<'a>) -> Result<Ker
     let selected = select(&deltas, settings.select_topk);
     let shares = shares(&deltas, selected, variant);
     Ok(each(move |i| {
-        let masked = is_masked(&deltas, selected, variant, i);
-        let x = |j: usize| if masked { 0.0 } else { deltas.at(j, i) };
-        let elected = elect(deltas.n_models(), x);
-        let (mut sum, mut divisor) = (0.0, 0.0);
-        for (j, share) in shares.iter().enumerate() {
-            if sign(x(j)) == elected {
-                sum += share * x(j);
-                divisor += share;
-            }
-        }
+        let kept = elect(&deltas, selected, &shares, variant, i).winner();
         let divisor = match variant {
-            Variant::Fuseai if divisor == 0.0 => 1.0,
-            Variant::Fuseai => divisor,
-            Variant::Mergekit => divisor.max(MERGEKIT_FLOOR),
+            Variant::Fuseai if kept.weight == 0.0 => 1.0,
+            Variant::Fuseai => kept.weight,
+            Variant::Mergekit => kept.weight.max(MERGEKIT_FLOOR),
             Variant::Paper => 1.0,
         };
-        deltas.base.at(i) + sum / divisor
+        deltas.base.at(i) + kept.sum / divisor
     }))
 }
 
@@ -96,15 +87,17 @@ fn is_selected(deltas: &Deltas<'_>, selected: TopK, i: usize) -> bool {
     selected == TopK::ALL || selected.holds(i, variance(deltas, i))
 }
 
+/// Lets the models elect the sign of element `i`, unweighted, each with its share of the result.
 #[inline]
-fn is_masked(deltas: &Deltas<'_>, selected: TopK, variant: Variant, i: usize) -> bool {
-    variant != Variant::Fuseai && !is_selected(deltas, selected, i)
-}
-
-/// The sign with the larger total, unweighted; a tie elects plus.
-#[inline]
-fn elect(n_models: usize, x: impl Fn(usize) -> f64) -> f64 {
-    if (0..n_models).map(x).sum::<f64>() >= 0.0 { 1.0 } else { -1.0 }
+fn elect(deltas: &Deltas<'_>, selected: TopK, shares: &[f64], variant: Variant, i: usize) -> Election {
+    let mut election = Election::default();
+    if variant == Variant::Fuseai || is_selected(deltas, selected, i) {
+        for (j, &share) in shares.iter().enumerate() {
+            let x = deltas.at(j, i);
+            election.count(x, x, share * x, share);
+        }
+    }
+    election
 }
 
 #[cfg(test)]
@@ -126,7 +119,8 @@ mod tests {
             let deltas = buffers.inputs().deltas();
             let variant: Variant = serde_json::from_value(case["params"]["variant"].clone()).unwrap();
             let selected = select(&deltas, case["params"]["select_topk"].as_f64().unwrap());
-            golden::close(&shares(&deltas, selected, variant), &golden::flat(&case["coefficients"]));
+            let shares = shares(&deltas, selected, variant);
+            golden::close(&shares, &golden::flat(&case["coefficients"]));
             // The last two cases give shares and results only.
             if case["select_mask"].is_null() {
                 continue;
@@ -136,9 +130,10 @@ mod tests {
             assert_eq!(mask, golden::flat(&case["select_mask"]));
             for j in 0..deltas.n_models() {
                 let keep = |i: usize| {
-                    let masked = is_masked(&deltas, selected, variant, i);
-                    let x = |j: usize| if masked { 0.0 } else { deltas.at(j, i) };
-                    f64::from(u8::from(sign(x(j)) == elect(deltas.n_models(), x)))
+                    let masked = variant != Variant::Fuseai && !is_selected(&deltas, selected, i);
+                    let x = if masked { 0.0 } else { deltas.at(j, i) };
+                    let plus_wins = elect(&deltas, selected, &shares, variant, i).plus_wins();
+                    f64::from(u8::from(if plus_wins { x > 0.0 } else { x < 0.0 }))
                 };
                 let kept: Vec<f64> = (0..n).map(keep).collect();
                 assert_eq!(kept, golden::flat(&case["keep_mask"][j]), "{}", case["params"]);

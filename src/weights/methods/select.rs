@@ -1,5 +1,7 @@
 //! The k largest of n values, without storing or sorting them. Must not know what the values mean.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// Elements that one task handles: small enough to share, large enough to pay for it.
@@ -72,8 +74,16 @@ pub fn top_k(n: usize, k: usize, value: impl Fn(usize) -> f64 + Sync) -> TopK {
         }
         prefix = (prefix << DIGIT_BITS) | digit as u64;
     }
-    let last = (0..n)
-        .filter(|&index| ordered(value(index)) == prefix)
+    let is_equal = |index: &usize| ordered(value(*index)) == prefix;
+    let equal_in_blocks: Vec<usize> =
+        (0..n.div_ceil(BLOCK)).into_par_iter().map(|block| indices(block, n).filter(is_equal).count()).collect();
+    let mut block = 0;
+    while equal_in_blocks[block] < wanted {
+        wanted -= equal_in_blocks[block];
+        block += 1;
+    }
+    let last = indices(block, n)
+        .filter(is_equal)
         .nth(wanted - 1)
         .expect("the histogram counted that many values of these bits");
     TopK { bits: prefix, last }
@@ -81,11 +91,13 @@ pub fn top_k(n: usize, k: usize, value: impl Fn(usize) -> f64 + Sync) -> TopK {
 
 /// Sums a function over `0..n` in a fixed order of blocks, so that the result does not depend on threads.
 pub fn sum(n: usize, term: impl Fn(usize) -> f64 + Sync) -> f64 {
-    let blocks: Vec<f64> = (0..n.div_ceil(BLOCK))
-        .into_par_iter()
-        .map(|block| (block * BLOCK..n.min((block + 1) * BLOCK)).map(&term).sum())
-        .collect();
+    let blocks: Vec<f64> =
+        (0..n.div_ceil(BLOCK)).into_par_iter().map(|block| indices(block, n).map(&term).sum()).collect();
     blocks.iter().sum()
+}
+
+fn indices(block: usize, n: usize) -> Range<usize> {
+    block * BLOCK..n.min((block + 1) * BLOCK)
 }
 
 /// Bits whose unsigned order is the order of non-negative doubles.
@@ -117,10 +129,10 @@ mod tests {
     #[test]
     fn agrees_with_sorting() {
         // A multiplicative sequence with many repetitions.
-        let values: Vec<f64> = (0..4000u64).map(|i| (i * 2_654_435_761 % 997) as f64 / 7.0).collect();
+        let values: Vec<f64> = (0..40_000u64).map(|i| (i * 2_654_435_761 % 997) as f64 / 7.0).collect();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-        for k in [1, 17, 1000, 3999] {
+        for k in [1, 17, 1000, 20_001, 39_999] {
             let mut expected = order[..k].to_vec();
             expected.sort_unstable();
             assert_eq!(chosen(&values, k), expected);

@@ -2,6 +2,7 @@
 //! sign, summed and added back. A method of this family is a [`Pipeline`]; a new combination is a new constant here
 //! and a row in the table. Must not know which tensor it works on.
 
+use super::election::Election;
 use super::kernel::{Deltas, Inputs, Kernel, each};
 use super::method::{Consensus, Settings};
 use super::select::{TopK, top_k};
@@ -58,23 +59,19 @@ pub(super) fn kernel<'a>(pipeline: Pipeline, settings: &Settings, inputs: &Input
     }
     let consensus = settings.consensus;
     Ok(each(move |i| {
-        let x = |j: usize| weights[j] * trimmed(&deltas, &kept, j, i);
-        let vote = |j: usize| match consensus {
-            Consensus::Sum => x(j),
-            Consensus::Count => sign(x(j)),
-        };
-        let elected = if (0..weights.len()).map(vote).sum::<f64>() >= 0.0 { 1.0 } else { -1.0 };
-        let (mut sum, mut divisor) = (0.0, 0.0);
-        for (j, weight) in weights.iter().enumerate() {
-            if sign(x(j)) == elected {
-                sum += x(j);
-                divisor += weight;
-            }
+        let mut election = Election::default();
+        for (j, &weight) in weights.iter().enumerate() {
+            let x = weight * trimmed(&deltas, &kept, j, i);
+            let vote = match consensus {
+                Consensus::Sum => x,
+                Consensus::Count if x == 0.0 => 0.0,
+                Consensus::Count => x.signum(),
+            };
+            election.count(x, vote, x, weight);
         }
-        if !normalize || divisor == 0.0 {
-            divisor = 1.0;
-        }
-        deltas.base.at(i) + lambda * sum / divisor
+        let kept = election.winner();
+        let divisor = if normalize && kept.weight != 0.0 { kept.weight } else { 1.0 };
+        deltas.base.at(i) + lambda * kept.sum / divisor
     }))
 }
 
@@ -101,12 +98,6 @@ fn trim(deltas: &Deltas<'_>, density: &[f64]) -> Result<Vec<TopK>, String> {
 fn trimmed(deltas: &Deltas<'_>, kept: &[TopK], model: usize, index: usize) -> f64 {
     let delta = deltas.at(model, index);
     if kept[model].holds(index, delta.abs()) { delta } else { 0.0 }
-}
-
-/// The sign as a number, 0 for zero.
-#[inline]
-pub(super) fn sign(value: f64) -> f64 {
-    if value == 0.0 { 0.0 } else { value.signum() }
 }
 
 #[cfg(test)]
