@@ -1,0 +1,146 @@
+//! Keys and values of tokens that were seen, in slots: one slot holds one sequence.
+//!
+//! Generation fills a slot by a prompt, copies it to the slots of the prompt's samples and
+//! adds one token to each of them per step. This file must not know models or sampling;
+//! `decoder.rs` computes what is stored here.
+//!
+//! A step computes every slot, used or not, and looks at keys in blocks of [`REACH`], so
+//! the shapes of its matrix products do not depend on which sequences are about. Then a
+//! sequence's numbers are, bit for bit on the CPU, the same alone and among others, as long
+//! as the number of slots is the same: take [`SLOTS`].
+
+use fuseline_torch::tch::{Device, Kind, Tensor};
+
+use crate::arch::Architecture;
+use crate::error::{Error, Result};
+
+/// Number of slots that generation should use; results are promised for equal numbers only.
+pub const SLOTS: usize = 32;
+
+/// Keys are looked at in multiples of this many, the rest masked.
+const REACH: usize = 64;
+
+/// Keys and values per layer and slot, and how many tokens each slot holds.
+#[derive(Debug)]
+pub struct Cache {
+    /// Per layer `[2, slots, kv_heads, places, head_dim]`: keys, then values.
+    pairs: Vec<Tensor>,
+    lengths: Vec<usize>,
+    max_len: usize,
+    /// `0, 1, … slots − 1`.
+    slot_numbers: Tensor,
+}
+
+impl Cache {
+    /// Makes an empty cache of `slots` sequences of up to `max_len` tokens each.
+    pub fn new(arch: &Architecture, slots: usize, max_len: usize, device: Device, kind: Kind) -> Self {
+        // One place more than tokens: a full slot that is not stepped has somewhere to write to.
+        let places = (max_len + 1).next_multiple_of(REACH) as i64;
+        let shape = [2, slots as i64, arch.n_kv_heads, places, arch.head_dim];
+        // Zeros, not fresh memory: a masked value is multiplied by zero, which NaN survives.
+        let pairs = (0..arch.n_layers).map(|_| Tensor::zeros(shape, (kind, device))).collect();
+        Self {
+            pairs,
+            lengths: vec![0; slots],
+            max_len,
+            slot_numbers: Tensor::arange(slots as i64, (Kind::Int64, device)),
+        }
+    }
+
+    /// Returns the number of slots.
+    pub fn slots(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Returns how many tokens a slot can hold.
+    pub fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// Returns how many tokens a slot holds; zero means that it is free.
+    pub fn len(&self, slot: usize) -> usize {
+        self.lengths[slot]
+    }
+
+    /// Says whether no slot holds anything.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.iter().all(|&length| length == 0)
+    }
+
+    /// Returns how many more tokens fit into a slot.
+    pub fn room(&self, slot: usize) -> usize {
+        self.max_len - self.lengths[slot]
+    }
+
+    /// Forgets a slot's tokens from `len` on; zero frees it.
+    pub fn truncate(&mut self, slot: usize, len: usize) {
+        self.lengths[slot] = self.lengths[slot].min(len);
+    }
+
+    /// Copies a slot to others, which lose what they held.
+    pub fn copy(&mut self, from: usize, to: &[usize]) {
+        let length = self.lengths[from];
+        let targets: Vec<i64> = to.iter().filter(|&&slot| slot != from).map(|&slot| slot as i64).collect();
+        for &slot in &targets {
+            self.lengths[slot as usize] = length;
+        }
+        if targets.is_empty() || length == 0 {
+            return;
+        }
+        let index = Tensor::from_slice(&targets).to_device(self.slot_numbers.device());
+        for pair in &self.pairs {
+            let held = pair.narrow(3, 0, length as i64);
+            let source = held.narrow(1, from as i64, 1);
+            let mut size = source.size();
+            size[1] = targets.len() as i64;
+            let _ = held.shallow_clone().index_copy_(1, &index, &source.expand(size, false));
+        }
+    }
+
+    /// Refuses what does not fit into a slot.
+    pub(crate) fn check_room(&self, slot: usize, more: usize) -> Result<()> {
+        match self.lengths[slot] + more {
+            needed if needed > self.max_len => Err(Error::CacheFull { slot, needed, max_len: self.max_len }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores a prompt's keys and values, `[1, t, kv_heads, head_dim]` each, from a slot's beginning.
+    pub(crate) fn store(&mut self, layer: usize, slot: usize, keys: &Tensor, values: &Tensor) {
+        let slot = self.pairs[layer].select(1, slot as i64);
+        for (half, tensor) in [(0, keys), (1, values)] {
+            let t = tensor.size()[1];
+            slot.get(half).narrow(1, 0, t).copy_(&tensor.squeeze_dim(0).transpose(0, 1));
+        }
+    }
+
+    /// Stores one token's key and value per slot, `[slots, 1, kv_heads, head_dim]` each, at
+    /// `places: [slots]`.
+    pub(crate) fn append(&mut self, layer: usize, places: &Tensor, key: &Tensor, value: &Tensor) {
+        let both = Tensor::cat(&[key, value], 1);
+        let index = [None, Some(&self.slot_numbers), None, Some(places)];
+        let _ = self.pairs[layer].index_put_(&index, &both, false);
+    }
+
+    /// Returns a layer's keys and values, `[slots, kv_heads, reach, head_dim]` each.
+    pub(crate) fn held(&self, layer: usize, reach: usize) -> (Tensor, Tensor) {
+        let held = self.pairs[layer].narrow(3, 0, reach as i64);
+        (held.get(0), held.get(1))
+    }
+
+    /// Returns how many keys must be looked at for `length` tokens.
+    pub(crate) fn reach(length: usize) -> usize {
+        length.next_multiple_of(REACH)
+    }
+
+    /// Returns every slot's length as the place of its next token, `[slots]`.
+    pub(crate) fn places(&self) -> Tensor {
+        let lengths: Vec<i64> = self.lengths.iter().map(|&length| length as i64).collect();
+        Tensor::from_slice(&lengths).to_device(self.slot_numbers.device())
+    }
+
+    /// Sets how many tokens a slot holds.
+    pub(crate) fn set_len(&mut self, slot: usize, len: usize) {
+        self.lengths[slot] = len;
+    }
+}
