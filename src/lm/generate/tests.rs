@@ -1,0 +1,215 @@
+//! Generation by law: a sample is the same alone and among others, in any order, for any number of slots; prompts are
+//! shared; stops, lengths and log-probabilities are what they say.
+
+use std::collections::BTreeMap;
+
+use fuseline_torch::tch::{Device, Kind, Tensor};
+use serde_json::json;
+
+use super::*;
+use crate::arch::Architecture;
+use crate::decoder::{Decoder, Mask};
+use crate::error::Error;
+use crate::families::{NewModel, new_config};
+use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerKind, TrainTokenizer, train};
+
+/// A model of random weights, large enough that its choices differ from prompt to prompt.
+pub(crate) fn tiny(family: &str, vocab_size: i64) -> Decoder {
+    let mut config = new_config(&NewModel {
+        family: family.into(),
+        vocab_size,
+        hidden_size: 32,
+        intermediate_size: 48,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        max_positions: 96,
+        tied_embeddings: false,
+        bos_token_id: None,
+        eos_token_ids: vec![1],
+        pad_token_id: None,
+    })
+    .unwrap();
+    config["initializer_range"] = json!(0.3);
+    fuseline_torch::set_threads(1);
+    Decoder::init(Architecture::from_config(&config).unwrap(), 11, Device::Cpu, Kind::Float)
+}
+
+/// Bytes as tokens: `<pad>` 0, `<eos>` 1, then the 256 bytes.
+fn tokenizer() -> Tokenizer {
+    let params = TrainTokenizer {
+        kind: TokenizerKind::ByteLevelBpe,
+        vocab_size: 259,
+        special: SpecialTokens {
+            pad: Some("<pad>".into()),
+            eos: "<eos>".into(),
+            bos: None,
+            unk: None,
+            additional: vec![],
+        },
+        min_frequency: 2,
+        chat_template: None,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    train(&params, &["ab"]).unwrap().save(dir.path()).unwrap();
+    Tokenizer::load(dir.path()).unwrap()
+}
+
+fn requests(n: usize, samples: u32) -> Vec<Request> {
+    (0..n)
+        .map(|i| Request {
+            prompt: (0..1 + i % 7).map(|k| (2 + (i * 31 + k * 17) % 250) as u32).collect(),
+            samples: (0..samples).map(|index| Sample { index, seed: row_seed(5, &i.to_le_bytes(), index) }).collect(),
+        })
+        .collect()
+}
+
+type Results = BTreeMap<(Vec<u32>, u32), Completion>;
+
+fn run(decoder: &Decoder, requests: &[Request], params: &Params, slots: usize) -> (Results, Usage) {
+    let mut out = BTreeMap::new();
+    let limits = Limits { slots, ..Limits::default() };
+    let usage = generate(decoder, &tokenizer(), requests, params, &limits, &mut |mut done| {
+        let key = (requests[done.request].prompt.clone(), done.sample);
+        done.request = 0;
+        assert!(out.insert(key, done).is_none());
+        Control::Continue
+    })
+    .unwrap();
+    (out, usage)
+}
+
+fn sampling() -> Params {
+    Params { max_tokens: 20, temperature: 0.8, top_p: 0.95, logprobs: true, ..Params::default() }
+}
+
+#[test]
+fn a_sample_does_not_depend_on_the_others() {
+    for family in ["llama", "qwen2", "gemma2"] {
+        let decoder = tiny(family, 258);
+        let all = requests(12, 3);
+        let (expected, _) = run(&decoder, &all, &sampling(), 8);
+        assert_eq!(expected.len(), 36);
+        let mut turned = all.clone();
+        turned.reverse();
+        // Bit for bit, log-probabilities included: the number of slots is the same.
+        assert!(run(&decoder, &turned, &sampling(), 8).0 == expected, "{family}: another order");
+        for (index, request) in all.iter().enumerate().step_by(5) {
+            let (alone, _) = run(&decoder, std::slice::from_ref(request), &sampling(), 8);
+            for (key, completion) in alone {
+                assert!(expected[&key] == completion, "{family}: request {index} alone");
+            }
+        }
+        for slots in [1, 2, 32] {
+            let (other, _) = run(&decoder, &all, &sampling(), slots);
+            for (key, completion) in other {
+                assert_eq!(expected[&key].ids, completion.ids, "{family}: {slots} slots");
+                assert_eq!(expected[&key].text, completion.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_differ_and_are_not_all_alike() {
+    let (results, _) = run(&tiny("llama", 258), &requests(4, 4), &sampling(), 8);
+    let texts: std::collections::BTreeSet<_> = results.values().map(|done| done.ids.clone()).collect();
+    assert_eq!(texts.len(), 16);
+    let reasons = |reason| results.values().filter(|done| done.finish_reason == reason).count();
+    assert!(reasons(FinishReason::Length) > 0);
+    for done in results.values() {
+        match done.finish_reason {
+            FinishReason::Length => assert_eq!(done.n_tokens(), 20),
+            FinishReason::Stop => assert_eq!(done.ids.last(), Some(&1)),
+        }
+    }
+}
+
+#[test]
+fn greedy_equals_the_model_run_token_by_token() {
+    let decoder = tiny("gemma2", 258);
+    let params = Params { max_tokens: 8, temperature: 0.0, logprobs: true, ignore_eos: true, ..Params::default() };
+    let (results, usage) = run(&decoder, &requests(5, 2), &params, 4);
+    for ((prompt, _), done) in &results {
+        let mut ids: Vec<i64> = prompt.iter().map(|id| i64::from(*id)).collect();
+        for (chosen, logprob) in done.ids.iter().zip(&done.logprobs) {
+            let t = ids.len() as i64;
+            let positions = Tensor::arange(t, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+            let hidden = decoder.hidden(&Tensor::from_slice(&ids).unsqueeze(0), &positions, &Mask::Causal);
+            let logps = decoder.logits(&hidden).log_softmax(-1, None).select(1, t - 1).squeeze_dim(0);
+            assert_eq!(logps.argmax(-1, false).int64_value(&[]), i64::from(*chosen));
+            assert!((logps.double_value(&[i64::from(*chosen)]) - f64::from(*logprob)).abs() < 1e-4);
+            ids.push(i64::from(*chosen));
+        }
+    }
+    let prompts: usize = requests(5, 2).iter().map(|request| request.prompt.len()).sum();
+    assert_eq!(usage.prompt_tokens, prompts as u64, "each prompt is computed once");
+    assert_eq!(usage.completion_tokens, 80);
+}
+
+#[test]
+fn stop_texts_cross_tokens() {
+    let decoder = tiny("llama", 258);
+    let open = Params { max_tokens: 30, ignore_eos: true, temperature: 1.0, ..Params::default() };
+    let (free, _) = run(&decoder, &requests(6, 2), &open, 8);
+    let mut stopped = 0;
+    for (key, done) in &free {
+        // Three characters from the middle of what is said anyway, made of several tokens.
+        let letters: Vec<char> = done.text.chars().collect();
+        let stop: String = letters[letters.len() / 2..letters.len() / 2 + 3].iter().collect();
+        if stop.contains('\u{fffd}') {
+            continue;
+        }
+        let params = Params { stop: vec!["never said".into(), stop.clone()], ..open.clone() };
+        let done_now = &run(&decoder, &requests(6, 2), &params, 8).0[key];
+        let cut = done.text.find(&stop).unwrap();
+        assert_eq!(done_now.text, done.text[..cut]);
+        assert_eq!(done_now.finish_reason, FinishReason::Stop);
+        assert_eq!(done_now.ids, done.ids[..done_now.ids.len()]);
+        stopped += 1;
+    }
+    assert!(stopped > 0);
+}
+
+#[test]
+fn rows_end_at_the_models_last_position() {
+    let decoder = tiny("qwen2", 258);
+    let params = Params { max_tokens: 500, ignore_eos: true, ..Params::default() };
+    let (results, _) = run(&decoder, &requests(5, 1), &params, 2);
+    for ((prompt, _), done) in results {
+        assert_eq!((prompt.len() + done.n_tokens(), done.finish_reason), (96, FinishReason::Length));
+    }
+}
+
+#[test]
+fn the_receiver_may_stop() {
+    let mut seen = 0;
+    let mut on_done = |_| {
+        seen += 1;
+        if seen == 3 { Control::Stop } else { Control::Continue }
+    };
+    generate(&tiny("llama", 258), &tokenizer(), &requests(9, 2), &sampling(), &Limits::default(), &mut on_done)
+        .unwrap();
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn what_cannot_run_is_refused_first() {
+    let decoder = tiny("llama", 258);
+    let refused = |prompt: Vec<u32>, params: Params| {
+        let request = Request { prompt, samples: vec![Sample { index: 0, seed: 1 }] };
+        let none = &mut |_| unreachable!();
+        generate(&decoder, &tokenizer(), &[request], &params, &Limits::default(), none).unwrap_err()
+    };
+    assert!(matches!(refused(vec![], sampling()), Error::EmptyPrompt));
+    assert!(matches!(refused(vec![2; 96], sampling()), Error::TooLong { tokens: 96, limit: 96, .. }));
+    assert!(matches!(refused(vec![258], sampling()), Error::TokenOutOfRange { id: 258, .. }));
+    let error = refused(vec![2], Params { top_p: 0.0, ..sampling() }).to_string();
+    assert!(error.contains("top_p"), "{error}");
+}
+
+#[test]
+fn seeds_of_rows_are_fixed() {
+    let seeds = [row_seed(7, b"prompt", 0), row_seed(7, b"prompt", 1), row_seed(8, b"prompt", 0), row_seed(7, b"", 0)];
+    assert_eq!(seeds, [8035096911248310411, 2295296767834670675, 826161261268148763, 7518965997709827338]);
+}
