@@ -317,3 +317,6 @@ fn after(norm: &Option<RmsNorm>, x: Tensor) -> Tensor {
         Some(norm) => norm.forward(&x),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Refuses a switch that is on; `expected` says why.
+    pub fn refuse(&self, field: &str, expected: &str) -> Result<()> {
+        match self.get(field) {
+            Some(found) if found != &Value::Bool(false) => Err(self.wrong(field, found, expected)),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the gate's activation.
     pub fn activation(&self, field: &str, default: Activation) -> Result<Activation> {
         match self.get(field) {

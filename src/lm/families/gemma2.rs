@@ -31,6 +31,7 @@ const NAMES: Names = Names {
 /// Reads a gemma2 configuration.
 pub fn architecture(fields: &Fields) -> Result<Architecture> {
     let mut arch = llama::base(fields, "gemma2")?;
+    fields.refuse("use_bidirectional_attention", "false: a decoder attends to earlier tokens only")?;
     arch.head_dim = fields.int_or("head_dim", HEAD_DIM)?;
     arch.norm.unit_offset = true;
     arch.norm_places = NormPlaces::BeforeAndAfter;
