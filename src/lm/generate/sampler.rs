@@ -64,7 +64,7 @@ pub(super) fn pick(logits: &[f32], params: &Params, seen: &[u32], u: f64, scratc
         draw_any(row, row[top as usize], params.temperature, u)
     } else {
         filter(row, row[top as usize], params, candidates);
-        draw_of(candidates, params.temperature, u)
+        draw_of(candidates, u)
     };
     Some(Pick { id, logprob: logprob(id) })
 }
@@ -109,15 +109,12 @@ fn draw_any(logits: &[f32], highest: f32, temperature: f64, u: f64) -> u32 {
     last as u32
 }
 
-/// A draw from some tokens, in their order.
-fn draw_of(candidates: &[(f32, u32)], temperature: f64, u: f64) -> u32 {
-    let highest = candidates[0].0;
-    let scale = (1.0 / temperature) as f32;
-    let weight = |logit: f32| f64::from(((logit - highest) * scale).exp());
-    let total: f64 = candidates.iter().map(|(logit, _)| weight(*logit)).sum();
+/// A draw from some tokens by their weights, in their order.
+fn draw_of(candidates: &[(f32, u32)], u: f64) -> u32 {
+    let total: f64 = candidates.iter().map(|(weight, _)| f64::from(*weight)).sum();
     let mut left = u * total;
-    for (logit, id) in candidates {
-        left -= weight(*logit);
+    for (weight, id) in candidates {
+        left -= f64::from(*weight);
         if left < 0.0 {
             return *id;
         }
@@ -125,41 +122,34 @@ fn draw_of(candidates: &[(f32, u32)], temperature: f64, u: f64) -> u32 {
     candidates[candidates.len() - 1].1
 }
 
-/// The tokens that pass the filters, most likely first, lower ids first among equals; at least one.
+/// The tokens that pass the filters with their weights, the likeliest's being 1: likeliest first, lower ids first among
+/// equals; at least one.
 fn filter(logits: &[f32], highest: f32, params: &Params, candidates: &mut Vec<(f32, u32)>) {
     let scale = (1.0 / params.temperature) as f32;
-    // p >= min_p · p_max in logits; min_p = 0 gives -inf and keeps all.
-    let floor = params.min_p.ln() as f32;
+    let weights = logits.iter().map(|logit| ((logit - highest) * scale).exp());
     candidates.clear();
-    candidates.extend(
-        logits.iter().enumerate().map(|(id, logit)| (*logit, id as u32)).filter(|(logit, _)| logit.is_finite()),
-    );
+    candidates.extend(weights.zip(0..).filter(|(weight, _)| *weight > 0.0));
     if params.top_k > 0 {
         sort_first(candidates, params.top_k);
         candidates.truncate(params.top_k);
     }
     if params.top_p < 1.0 {
-        let weight = |logit: f32| f64::from(((logit - highest) * scale).exp());
-        let wanted = params.top_p * candidates.iter().map(|(logit, _)| weight(*logit)).sum::<f64>();
+        let wanted = params.top_p * candidates.iter().map(|(weight, _)| f64::from(*weight)).sum::<f64>();
         // Sorting a whole vocabulary is seldom needed: few tokens hold most of the mass.
-        let mut sorted = 128;
-        let kept = loop {
-            sort_first(candidates, sorted);
-            let mut mass = 0.0;
-            let enough = candidates.iter().take(sorted).position(|(logit, _)| {
-                mass += weight(*logit);
-                mass >= wanted
-            });
-            match enough {
-                Some(last) => break last + 1,
-                None if sorted >= candidates.len() => break candidates.len(),
-                None => sorted *= 8,
+        let (mut sorted, mut kept, mut mass) = (0, 0, 0.0);
+        while kept < candidates.len() && mass < wanted {
+            if kept == sorted {
+                let more = (7 * sorted).max(16);
+                sort_first(&mut candidates[sorted..], more);
+                sorted += more;
             }
-        };
+            mass += f64::from(candidates[kept].0);
+            kept += 1;
+        }
         candidates.truncate(kept);
     }
     if params.min_p > 0.0 {
-        candidates.retain(|(logit, _)| (logit - highest) * scale >= floor);
+        candidates.retain(|(weight, _)| f64::from(*weight) >= params.min_p);
     }
     if params.top_k == 0 && params.top_p >= 1.0 {
         candidates.sort_unstable_by(likelier);
@@ -261,11 +251,10 @@ mod tests {
         let params = Params { top_p: 0.9, ..Params::default() };
         let mut candidates = Vec::new();
         filter(&logits, logits[argmax(&logits).unwrap() as usize], &params, &mut candidates);
-        let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
-        let mass: f64 = candidates.iter().map(|(l, _)| f64::from(*l).exp()).sum();
-        assert!(
-            mass / total >= 0.9 - 1e-6 && (mass - f64::from(candidates[candidates.len() - 1].0).exp()) / total < 0.9
-        );
+        let weight = |id: u32| f64::from(logits[id as usize]).exp();
+        let total: f64 = (0..5000).map(weight).sum();
+        let mass: f64 = candidates.iter().map(|(_, id)| weight(*id)).sum();
+        assert!(mass / total >= 0.9 - 1e-6 && (mass - weight(candidates[candidates.len() - 1].1)) / total < 0.9);
         assert!(candidates.windows(2).all(|pair| likelier(&pair[0], &pair[1]) == Ordering::Less));
     }
 }
