@@ -1,1 +1,123 @@
-//! fuseline-operators
+//! Every kind of stage, one file each.
+//!
+//! A new operator is a new file with its module line and its entry here. An
+//! operator never sees the engine, its stage's name or a path it was not given.
+//!
+//! The work of operators that need `fuseline-lm` stands in [`WORKER`], which
+//! only `fuseline-worker` refers to; so `fuseline` links no libtorch.
+
+use fuseline_contract::{Entry, Runner};
+
+mod build_pairs;
+mod dpo;
+mod evaluate;
+mod import_model;
+mod init_model;
+mod load;
+mod logprobs;
+mod make_dataset;
+mod merge;
+mod sample;
+mod sft;
+mod shared;
+mod sql;
+mod table;
+mod train_tokenizer;
+mod verify;
+mod wrpo;
+
+/// Every operator, by name.
+pub const ALL: &[Entry] = &[
+    Entry::of::<build_pairs::BuildPairs>(),
+    Entry::of::<dpo::Dpo>(),
+    Entry::of::<evaluate::Evaluate>(),
+    Entry::of::<import_model::ImportModel>(),
+    Entry::of::<init_model::InitModel>(),
+    Entry::of::<load::Load>(),
+    Entry::of::<logprobs::LogProbs>(),
+    Entry::of::<make_dataset::MakeDataset>(),
+    Entry::of::<merge::Merge>(),
+    Entry::of::<sample::Sample>(),
+    Entry::of::<sft::Sft>(),
+    Entry::of::<sql::Sql>(),
+    Entry::of::<table::TableOperator>(),
+    Entry::of::<train_tokenizer::TrainTokenizerOperator>(),
+    Entry::of::<verify::Verify>(),
+    Entry::of::<wrpo::Wrpo>(),
+];
+
+/// The work of operators that run on a thread of the driving process.
+pub const THREAD: &[Runner] = &[
+    Runner::of::<build_pairs::BuildPairs>(),
+    Runner::of::<evaluate::Evaluate>(),
+    Runner::of::<load::Load>(),
+    Runner::of::<make_dataset::MakeDataset>(),
+    Runner::of::<merge::Merge>(),
+    Runner::of::<sql::Sql>(),
+    Runner::of::<table::TableOperator>(),
+    Runner::of::<verify::Verify>(),
+];
+
+/// The work of operators that run in a process of their own.
+pub const WORKER: &[Runner] = &[
+    Runner::of::<dpo::Dpo>(),
+    Runner::of::<import_model::ImportModel>(),
+    Runner::of::<init_model::InitModel>(),
+    Runner::of::<logprobs::LogProbs>(),
+    Runner::of::<sample::Sample>(),
+    Runner::of::<sft::Sft>(),
+    Runner::of::<train_tokenizer::TrainTokenizerOperator>(),
+    Runner::of::<wrpo::Wrpo>(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuseline_contract::Place;
+
+    #[test]
+    fn names_are_sorted_unique_and_snake_case() {
+        let names: Vec<&str> = ALL.iter().map(|entry| entry.name).collect();
+        let mut sorted = names.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(names, sorted);
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
+    }
+
+    #[test]
+    fn every_operator_has_its_work_where_it_runs() {
+        for entry in ALL {
+            let (here, there) = match entry.traits.place {
+                Place::Thread => (THREAD, WORKER),
+                Place::Worker => (WORKER, THREAD),
+            };
+            assert!(here.iter().any(|runner| runner.name == entry.name), "{}", entry.name);
+            assert!(!there.iter().any(|runner| runner.name == entry.name), "{}", entry.name);
+        }
+        assert_eq!(ALL.len(), THREAD.len() + WORKER.len());
+    }
+
+    #[test]
+    fn every_parameter_is_documented_and_unknown_ones_are_refused() {
+        for entry in ALL {
+            let schema = (entry.schema)();
+            assert_eq!(schema["additionalProperties"], false, "{}", entry.name);
+            let Some(properties) = schema["properties"].as_object() else { continue };
+            for (name, property) in properties {
+                assert!(property["description"].is_string(), "{}.{name} has no doc line", entry.name);
+            }
+            for name in entry.execution {
+                assert!(properties.contains_key(*name), "{}.{name} is no parameter", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_manual_begins_with_one_sentence() {
+        for entry in ALL {
+            assert!(entry.summary().ends_with('.'), "{}: {:?}", entry.name, entry.summary());
+            assert!(entry.example.contains(&format!("op: {}", entry.name)), "{}", entry.name);
+        }
+    }
+}

@@ -1,3 +1,5 @@
 //! What several operators need; not operators themselves.
 
+pub mod chat;
+pub mod errors;
 pub mod rows;

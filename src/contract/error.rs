@@ -93,3 +93,9 @@ impl StageError {
         }
     }
 }
+
+impl From<crate::table::TableError> for StageError {
+    fn from(error: crate::table::TableError) -> Self {
+        Self::input(error.to_string())
+    }
+}

@@ -1,0 +1,194 @@
+//! The command line: what can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Dataflow for LLM fusion and post-training.
+#[derive(Debug, Parser)]
+#[command(name = "fuseline", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+
+    /// Where artifacts lie.
+    #[arg(long, global = true, env = "FUSELINE_STORE", default_value = ".fuseline", value_name = "DIR")]
+    pub store: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fuseline run pipelines/quickstart.yaml                    run what changed, print the tables
+  fuseline plan pipelines/quickstart.yaml --set beta=0.05   what would rerun, and why
+  fuseline sql pipelines/quickstart.yaml 'SELECT source, avg(reward) FROM scored GROUP BY source ORDER BY source'
+
+Exit codes: 0 done, 1 a stage's own work failed, 2 the input is wrong, 3 the environment
+failed, 4 a bug of ours, 5 `plan` found work, 130 interrupted.";
+
+/// A pipeline file and what is changed in it.
+#[derive(Debug, Args)]
+pub struct Pipeline {
+    /// The pipeline file.
+    #[arg(value_name = "PIPELINE")]
+    pub path: PathBuf,
+
+    /// Override a variable (NAME=VALUE) or a stage's parameter (STAGE.PARAM=VALUE); VALUE is YAML.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run what changed and print the tables.
+    Run {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Only these stages and what they need: STAGE, STAGE[axis=value], +STAGE, STAGE+, tag:NAME.
+        #[arg(long = "target", value_name = "SELECT")]
+        targets: Vec<String>,
+        /// How many stages may run at once; as many as the processors allow by default.
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
+        /// Go on with what does not need a failed stage.
+        #[arg(long)]
+        keep_going: bool,
+        /// Run these stages even if their results are there.
+        #[arg(long, value_name = "SELECT")]
+        force: Vec<String>,
+        /// Print events as JSON lines on stdout instead of progress and tables.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what would run and why; exit code 5 if anything would.
+    Plan {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Only these stages and what they need.
+        #[arg(long = "target", value_name = "SELECT")]
+        targets: Vec<String>,
+        /// Show each stage's parameters after defaults.
+        #[arg(long)]
+        values: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the pipeline file; needs no data.
+    Check {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Print problems as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why a stage would run, or what its result was made of.
+    Why {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The stage, written as an input is.
+        stage: String,
+    },
+    /// List stages: state, rows, size, age.
+    Ls {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a table of the pipeline.
+    Table {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Which table; all by default.
+        name: Option<String>,
+        /// How to write it.
+        #[arg(long, default_value = "text")]
+        format: TableFormat,
+        /// Write to a file instead of stdout.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Ask SQL over the stages' tables, by stage name, and over system.stages, system.runs, system.artifacts.
+    Sql {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The query; or give it with -f.
+        #[arg(required_unless_present = "file")]
+        query: Option<String>,
+        /// Read the query from a file.
+        #[arg(short, long, value_name = "FILE", conflicts_with = "query")]
+        file: Option<PathBuf>,
+        /// How to write the result.
+        #[arg(long, default_value = "text")]
+        format: SqlFormat,
+        /// Write to a file instead of stdout.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Draw the DAG as text for a renderer.
+    Graph {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The renderer's language.
+        #[arg(long, default_value = "mermaid")]
+        format: GraphFormat,
+    },
+    /// Print the folder of a stage's output.
+    Path {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// STAGE or STAGE.OUTPUT, written as an input is.
+        stage: String,
+    },
+    /// List the runs in the store.
+    Runs {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the operators, or print the manual of one.
+    Ops {
+        /// The operator.
+        name: Option<String>,
+    },
+    /// Print the JSON Schema of the pipeline file, for editors.
+    Schema,
+}
+
+/// How a paper table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For a terminal.
+    Text,
+    /// Markdown.
+    Md,
+    /// LaTeX with booktabs.
+    Latex,
+    /// CSV.
+    Csv,
+    /// JSON.
+    Json,
+}
+
+/// How a query's result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SqlFormat {
+    /// For a terminal.
+    Text,
+    /// CSV.
+    Csv,
+    /// JSON lines.
+    Json,
+}
+
+/// How a graph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Mermaid.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+}
