@@ -1,0 +1,205 @@
+//! What is handed to whoever runs a stage ([`Spec`]) and what comes back
+//! ([`Outcome`]); one form for threads, child processes and, later, schedulers
+//! of clusters.
+//!
+//! An attempt's folder holds `spec.json`, `events.ndjson`, `stdout.log`,
+//! `stderr.log`, `result.json` (written last), `out/` and `scratch/`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fuseline_contract::rows::{self, RowType};
+use fuseline_contract::{Arity, Digest, Key, Kind, Progress, StageError, StageId};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Node, Plan};
+use crate::store::Record;
+
+/// The protocol between driver and worker.
+pub const PROTOCOL: u32 = 1;
+
+/// A kind of port by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortKind {
+    /// A table of this row type.
+    Rows(String),
+    /// Any table.
+    AnyTable,
+    /// A model.
+    Model,
+}
+
+impl From<Kind> for PortKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Rows(rows) => Self::Rows(rows.name.to_owned()),
+            Kind::AnyTable => Self::AnyTable,
+            Kind::Model => Self::Model,
+        }
+    }
+}
+
+impl PortKind {
+    /// The row type, if there is one.
+    pub(crate) fn rows(&self) -> Option<&'static RowType> {
+        match self {
+            Self::Rows(name) => rows::ALL.iter().copied().find(|rows| rows.name == name),
+            _ => None,
+        }
+    }
+}
+
+/// An artifact bound to a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSpec {
+    /// The artifact.
+    pub artifact: Digest,
+    /// Who made it, for messages only.
+    pub from: StageId,
+    /// Its label.
+    pub label: Option<String>,
+    /// Axes that become columns.
+    pub axes: BTreeMap<String, String>,
+}
+
+/// An input port with what is bound to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// The port's name.
+    pub port: String,
+    /// What it takes.
+    pub kind: PortKind,
+    /// Whether it takes one artifact at most.
+    pub single: bool,
+    /// What is bound, in order.
+    pub sources: Vec<SourceSpec>,
+}
+
+/// An external file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// The parameter that names it.
+    pub parameter: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it held when the key was made.
+    pub tree: Digest,
+}
+
+/// Everything an attempt needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// See [`PROTOCOL`].
+    pub protocol: u32,
+    /// fuseline's version; driver and worker must be of one.
+    pub version: String,
+    /// The store.
+    pub store: PathBuf,
+    /// The run.
+    pub run: String,
+    /// The attempt.
+    pub attempt: String,
+    /// The stage's key.
+    pub key: Key,
+    /// The instance, for messages only.
+    pub stage: StageId,
+    /// The operator.
+    pub operator: String,
+    /// Parameters with defaults.
+    pub params: serde_json::Value,
+    /// Bound inputs.
+    pub inputs: Vec<InputSpec>,
+    /// Outputs that must be written: names and kinds.
+    pub outputs: Vec<(String, PortKind)>,
+    /// External files.
+    pub files: Vec<FileSpec>,
+    /// The seed.
+    pub seed: u64,
+    /// Threads it may use.
+    pub threads: u32,
+    /// The rerun was asked for, so its record supersedes earlier ones.
+    pub supersedes: bool,
+    /// The driver holds the worker's standard input open: its end means that
+    /// the driver died, a line `cancel` that the stage should stop.
+    pub attended: bool,
+}
+
+/// What [`spec`] needs besides the plan.
+pub(crate) struct Given<'a> {
+    pub store: &'a std::path::Path,
+    pub run: &'a str,
+    pub attempt: &'a str,
+    pub key: Key,
+    pub trees: &'a [Digest],
+    /// The record of every finished node.
+    pub records: &'a dyn Fn(usize) -> Record,
+    pub threads: u32,
+    pub supersedes: bool,
+    pub attended: bool,
+}
+
+/// The specification of an attempt at a node.
+pub(crate) fn spec(plan: &Plan, node: &Node, given: &Given<'_>) -> Spec {
+    let inputs = node.inputs.iter().map(|bound| {
+        let port = node.resolved.ports.inputs.iter().find(|port| port.name == bound.port);
+        let sources = bound.from.iter().map(|source| SourceSpec {
+            artifact: (given.records)(source.node).outputs[source.output].artifact,
+            from: plan.nodes[source.node].id.clone(),
+            label: source.label.clone(),
+            axes: source.axes.clone(),
+        });
+        InputSpec {
+            port: bound.port.clone(),
+            kind: port.map_or(PortKind::AnyTable, |port| port.kind.into()),
+            single: port.is_some_and(|port| port.arity != Arity::Many),
+            sources: sources.collect(),
+        }
+    });
+    let files = node.resolved.files.iter().zip(given.trees).map(|(file, tree)| FileSpec {
+        parameter: file.parameter.to_owned(),
+        path: std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone()),
+        tree: *tree,
+    });
+    Spec {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        store: given.store.to_owned(),
+        run: given.run.to_owned(),
+        attempt: given.attempt.to_owned(),
+        key: given.key,
+        stage: node.id.clone(),
+        operator: node.entry.name.to_owned(),
+        params: node.resolved.params.clone(),
+        inputs: inputs.collect(),
+        outputs: node.resolved.ports.outputs.iter().map(|output| (output.name.clone(), output.kind.into())).collect(),
+        files: files.collect(),
+        seed: node.seed,
+        threads: given.threads,
+        supersedes: given.supersedes,
+        attended: given.attended,
+    }
+}
+
+/// What a running stage says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// How far it is.
+    Progress(Progress),
+    /// Something for the user.
+    Note(String),
+}
+
+/// The end of an attempt, as in `result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The record that answers for the key, or why there is none.
+    pub result: Result<Record, StageError>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// Peak resident memory of the process, in bytes.
+    pub peak_bytes: Option<u64>,
+    /// The host.
+    pub host: String,
+}

@@ -1,0 +1,216 @@
+//! A child process on this machine.
+//!
+//! The child gets a cleared environment plus an allow-list, a process group of
+//! its own, and a pipe as standard input that closes when this process dies.
+//! Its end is noticed at once by a thread that waits for it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use fuseline_contract::StageError;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::attempt::{Outcome, Report, Spec};
+use crate::error::At;
+use crate::store::Store;
+
+/// How often events are read while a child runs.
+const TAIL_EVERY: Duration = Duration::from_millis(50);
+/// After a request to stop, when the child is told by SIGTERM.
+const TERM_AFTER: Duration = Duration::from_secs(3);
+/// And when it is killed.
+const KILL_AFTER: Duration = Duration::from_secs(8);
+/// How many last lines of standard error a crash shows.
+const LAST_LINES: usize = 12;
+
+/// Variables that a worker keeps: what finds libraries and devices and says how
+/// texts are shown, nothing that can change a result unnoticed.
+fn is_passed(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "PATH",
+        "HOME",
+        "LANG",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "RUST_BACKTRACE",
+        "FUSELINE_FAULT",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ];
+    NAMES.contains(&name) || ["LC_", "CUDA_", "NVIDIA_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Runs an attempt in a child process and waits for it.
+pub(crate) fn run(
+    worker: &Path,
+    store: &Store,
+    spec: &Spec,
+    folder: &Path,
+    gpus: Option<&[u32]>,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    report: &(dyn Fn(Report) + Sync),
+) -> Outcome {
+    let clock = Instant::now();
+    let fail = |error: StageError| Outcome {
+        result: Err(error),
+        seconds: clock.elapsed().as_secs_f64(),
+        peak_bytes: None,
+        host: crate::worker::host(),
+    };
+    let status = match attend(worker, spec, folder, gpus, cancelled, report) {
+        Ok(status) => status,
+        Err(error) => return fail(error),
+    };
+    let result = fs::read(folder.join("result.json")).ok();
+    if let Some(outcome) = result.and_then(|bytes| serde_json::from_slice::<Outcome>(&bytes).ok()) {
+        return outcome;
+    }
+    // Killed after the commit point: the record is the truth.
+    match store.lookup(&spec.key) {
+        Ok(record) if record.made.attempt == spec.attempt => {
+            Outcome { result: Ok(record), ..fail(StageError::interrupted()) }
+        }
+        _ if cancelled() => fail(StageError::interrupted()),
+        _ => fail(crash(spec, status, folder)),
+    }
+}
+
+fn attend(
+    worker: &Path,
+    spec: &Spec,
+    folder: &Path,
+    gpus: Option<&[u32]>,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    report: &(dyn Fn(Report) + Sync),
+) -> Result<ExitStatus, StageError> {
+    let path = folder.join("spec.json");
+    fs::write(&path, serde_json::to_vec(spec).expect("a specification is plain data")).at("write", &path)?;
+    let log = |name: &str| {
+        let path = folder.join(name);
+        File::create(&path).at("create", &path)
+    };
+    let mut command = Command::new(worker);
+    command.arg(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed)));
+    for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        command.env(name, spec.threads.to_string());
+    }
+    if let Some(gpus) = gpus {
+        let list: Vec<_> = gpus.iter().map(u32::to_string).collect();
+        command.env("CUDA_VISIBLE_DEVICES", list.join(","));
+    }
+    command.stdin(Stdio::piped()).stdout(log("stdout.log")?).stderr(log("stderr.log")?).process_group(0);
+    let mut child = command.spawn().map_err(|error| {
+        let message = format!("failed to start the worker {}: {error}", worker.display());
+        StageError::environment(message).hint("it stands beside fuseline; build both with cargo build --release")
+    })?;
+    let group = Pid::from_raw(child.id() as i32);
+    let mut stdin = child.stdin.take();
+    let (send, ended) = channel();
+    std::thread::spawn(move || send.send(child.wait()));
+
+    let mut tail = Tail { path: folder.join("events.ndjson"), offset: 0 };
+    let mut asked: Option<Instant> = None;
+    let mut signals = [(TERM_AFTER, Signal::SIGTERM), (KILL_AFTER, Signal::SIGKILL)].into_iter().peekable();
+    let status = loop {
+        match ended.recv_timeout(TAIL_EVERY) {
+            Ok(status) => break status,
+            Err(RecvTimeoutError::Disconnected) => break Err(io::Error::other("its waiting thread ended")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        tail.read(report);
+        match asked {
+            None if cancelled() => {
+                asked = Some(Instant::now());
+                if let Some(stdin) = &mut stdin {
+                    let _ = writeln!(stdin, "cancel");
+                }
+            }
+            Some(when) => {
+                if let Some((_, signal)) = signals.next_if(|(after, _)| when.elapsed() >= *after) {
+                    let _ = killpg(group, signal);
+                }
+            }
+            None => {}
+        }
+    };
+    tail.read(report);
+    let status = status.map_err(|error| StageError::environment(format!("failed to wait for the worker: {error}")))?;
+    if !status.success() {
+        // Children of a worker that did not end well are not left behind.
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    Ok(status)
+}
+
+/// Reads whole lines that were added to a file.
+struct Tail {
+    path: std::path::PathBuf,
+    offset: u64,
+}
+
+impl Tail {
+    fn read(&mut self, report: &(dyn Fn(Report) + Sync)) {
+        let mut text = Vec::new();
+        let read = File::open(&self.path)
+            .and_then(|mut file| file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut text)));
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if read.is_ok() {
+            self.offset += whole as u64;
+            for line in text[..whole].split(|byte| *byte == b'\n') {
+                if let Ok(line) = serde_json::from_slice(line) {
+                    report(line);
+                }
+            }
+        }
+    }
+}
+
+/// What to say of a worker that left neither a record nor a result.
+fn crash(spec: &Spec, status: ExitStatus, folder: &Path) -> StageError {
+    let log = fs::read(folder.join("stderr.log")).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
+    let words = if last.is_empty() { String::new() } else { format!("; its last words:\n  {last}") };
+    match (status.signal(), status.code()) {
+        (Some(9), _) => StageError::environment(format!("the worker of {} was killed{words}", spec.stage))
+            .hint("most likely the machine ran out of memory: give the stage smaller batches, or run fewer at once with --jobs 1"),
+        (Some(signal), _) => {
+            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned());
+            StageError::bug(format!("the worker of {} crashed by {name}{words}", spec.stage))
+        }
+        // The worker could not even begin, and said why.
+        (None, Some(2)) => StageError::input(format!("the worker of {} failed{words}", spec.stage)),
+        (None, Some(3 | 127)) => StageError::environment(format!("the worker of {} failed{words}", spec.stage)),
+        (None, code) => {
+            let code = code.map_or_else(|| "no status".to_owned(), |code| format!("status {code}"));
+            StageError::bug(format!("the worker of {} ended with {code} and no result{words}", spec.stage))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_variables_reach_a_worker() {
+        for name in ["PATH", "LC_ALL", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "FUSELINE_FAULT"] {
+            assert!(is_passed(name), "{name}");
+        }
+        for name in ["AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "PYTHONPATH", "USER", "FUSELINE_STORE"] {
+            assert!(!is_passed(name), "{name}");
+        }
+    }
+}

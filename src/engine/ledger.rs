@@ -1,0 +1,366 @@
+//! What was asked, done, and when: one folder a run under `runs/`.
+//!
+//! `run.json` is written when the run begins and again when it ends;
+//! `stages.ndjson` gets a line as each instance ends. The tables made of them
+//! are SQL's `system.runs`, `system.stages` and `system.artifacts`. Nothing here
+//! decides what runs; `index/` holds the last key of each stage, so that a
+//! rerun can be explained, and may be deleted.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMillisecondArray, UInt64Array};
+use arrow::datatypes::Field;
+use fuseline_contract::{Digest, Key, StageError, StageId, Table};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, Error, Result};
+use crate::store::{OutputRecord, Store, write_replacing};
+use crate::worker::{host, now_ms};
+
+/// A run, as in `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunEntry {
+    /// Its id, a ULID.
+    pub run: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// When it began, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Wall time in seconds; none while it goes on, and if it was killed.
+    pub seconds: Option<f64>,
+    /// The host.
+    pub host: String,
+    /// fuseline's version.
+    pub version: String,
+    /// Instances that were asked for, with those they need.
+    pub instances: usize,
+    /// Instances that ran.
+    pub ran: usize,
+    /// Instances whose result was there.
+    pub hits: usize,
+    /// Instances that failed.
+    pub failed: usize,
+    /// Instances left out.
+    pub skipped: usize,
+    /// The exit code; none while it goes on.
+    pub exit: Option<u8>,
+}
+
+/// The end of an instance, as a line of `stages.ndjson`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageEntry {
+    /// The instance.
+    pub id: StageId,
+    /// The operator.
+    pub operator: String,
+    /// Its version.
+    pub operator_version: u32,
+    /// Its key, if it was known.
+    pub key: Option<Key>,
+    /// `hit`, `ran`, `failed` or `skipped`.
+    pub outcome: String,
+    /// Why it ran.
+    pub reason: Option<String>,
+    /// When it began, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Wall time in seconds; zero for a hit.
+    pub seconds: f64,
+    /// Peak memory of its worker in bytes.
+    pub peak_bytes: Option<u64>,
+    /// Where it ran.
+    pub host: Option<String>,
+    /// Its parameters, resolved.
+    pub params: serde_json::Value,
+    /// Its seed.
+    pub seed: u64,
+    /// Its outputs.
+    pub outputs: Vec<OutputRecord>,
+    /// Why it failed.
+    pub error: Option<StageError>,
+    /// What it wrote to standard output, as a blob.
+    pub stdout: Option<Digest>,
+    /// What it wrote to standard error, as a blob.
+    pub stderr: Option<Digest>,
+}
+
+/// The ledger of a run that goes on.
+pub struct Ledger {
+    folder: PathBuf,
+    entry: RunEntry,
+    stages: Mutex<File>,
+}
+
+impl Ledger {
+    /// Begins a run.
+    pub fn begin(store: &Store, pipeline: &str, instances: usize) -> Result<Self> {
+        let run = ulid::Ulid::new().to_string();
+        let folder = store.root().join("runs").join(&run);
+        fs::create_dir(&folder).at("create", &folder)?;
+        let entry = RunEntry {
+            run,
+            pipeline: pipeline.to_owned(),
+            started_ms: now_ms(),
+            seconds: None,
+            host: host(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instances,
+            ran: 0,
+            hits: 0,
+            failed: 0,
+            skipped: 0,
+            exit: None,
+        };
+        let path = folder.join("stages.ndjson");
+        let stages = Mutex::new(File::create(&path).at("create", &path)?);
+        let ledger = Self { folder, entry, stages };
+        ledger.write()?;
+        Ok(ledger)
+    }
+
+    /// The run's id.
+    pub fn run(&self) -> &str {
+        &self.entry.run
+    }
+
+    fn write(&self) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(&self.entry).expect("plain data");
+        write_replacing(&self.folder.join("run.json"), &self.folder.join("run.json.new"), &bytes)
+    }
+
+    /// Notes the end of an instance.
+    pub fn stage(&self, entry: &StageEntry) -> Result<()> {
+        let mut line = serde_json::to_vec(entry).expect("plain data");
+        line.push(b'\n');
+        let mut file = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&line).at("write", &self.folder.join("stages.ndjson"))
+    }
+
+    /// Ends the run.
+    pub fn end(mut self, counts: [usize; 4], seconds: f64, exit: u8) -> Result<()> {
+        [self.entry.ran, self.entry.hits, self.entry.failed, self.entry.skipped] = counts;
+        (self.entry.seconds, self.entry.exit) = (Some(seconds), Some(exit));
+        self.write()
+    }
+}
+
+/// Every run in the store, the latest first.
+pub fn run_entries(store: &Store) -> Result<Vec<RunEntry>> {
+    let folder = store.root().join("runs");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", &folder, error)),
+    };
+    let read = |path: PathBuf| serde_json::from_slice(&fs::read(path.join("run.json")).ok()?).ok();
+    let mut runs: Vec<RunEntry> = entries.flatten().filter_map(|entry| read(entry.path())).collect();
+    runs.sort_by(|a, b| b.run.cmp(&a.run));
+    Ok(runs)
+}
+
+/// The instances that ended in a run, in that order. A torn last line, left by
+/// a killed run, is left out.
+pub fn stage_entries(store: &Store, run: &str) -> Result<Vec<StageEntry>> {
+    let path = store.root().join("runs").join(run).join("stages.ndjson");
+    let text = fs::read_to_string(&path).at("read", &path)?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// `system.runs`: a row a run, the latest first.
+pub fn runs(store: &Store) -> Result<Table> {
+    let runs = run_entries(store)?;
+    let count = |of: fn(&RunEntry) -> usize| numbers(runs.iter().map(|run| Some(of(run) as u64)));
+    table(vec![
+        ("run", texts(runs.iter().map(|run| Some(&run.run)))),
+        ("pipeline", texts(runs.iter().map(|run| Some(&run.pipeline)))),
+        ("started", times(runs.iter().map(|run| run.started_ms))),
+        ("seconds", floats(runs.iter().map(|run| run.seconds))),
+        ("exit", numbers(runs.iter().map(|run| run.exit.map(u64::from)))),
+        ("instances", count(|run| run.instances)),
+        ("ran", count(|run| run.ran)),
+        ("hits", count(|run| run.hits)),
+        ("failed", count(|run| run.failed)),
+        ("skipped", count(|run| run.skipped)),
+        ("host", texts(runs.iter().map(|run| Some(&run.host)))),
+        ("version", texts(runs.iter().map(|run| Some(&run.version)))),
+    ])
+}
+
+/// Every run's stages, the latest run first; or those of one run.
+fn all_stages(store: &Store, run: Option<&str>) -> Result<Vec<(RunEntry, StageEntry)>> {
+    let mut rows = Vec::new();
+    for entry in run_entries(store)?.into_iter().filter(|entry| run.is_none_or(|run| entry.run == run)) {
+        rows.extend(stage_entries(store, &entry.run)?.into_iter().map(|stage| (entry.clone(), stage)));
+    }
+    Ok(rows)
+}
+
+/// `system.stages`: a row an instance and run; of one run if it is given.
+pub fn stages(store: &Store, run: Option<&str>) -> Result<Table> {
+    let rows = all_stages(store, run)?;
+    let stages = || rows.iter().map(|(_, stage)| stage);
+    table(vec![
+        ("run", texts(rows.iter().map(|(run, _)| Some(&run.run)))),
+        ("pipeline", texts(rows.iter().map(|(run, _)| Some(&run.pipeline)))),
+        ("stage", texts(stages().map(|stage| Some(&stage.id.stage)))),
+        ("instance", texts(stages().map(|stage| Some(stage.id.to_string())))),
+        ("axes", texts(stages().map(|stage| Some(serde_json::json!(stage.id.axes).to_string())))),
+        ("operator", texts(stages().map(|stage| Some(&stage.operator)))),
+        ("operator_version", numbers(stages().map(|stage| Some(stage.operator_version.into())))),
+        ("key", texts(stages().map(|stage| stage.key.map(|key| key.to_string())))),
+        ("outcome", texts(stages().map(|stage| Some(&stage.outcome)))),
+        ("reason", texts(stages().map(|stage| stage.reason.as_ref()))),
+        ("started", times(stages().map(|stage| stage.started_ms))),
+        ("seconds", floats(stages().map(|stage| Some(stage.seconds)))),
+        ("rows", numbers(stages().map(|stage| stage.outputs.iter().find_map(|output| output.rows)))),
+        ("peak_bytes", numbers(stages().map(|stage| stage.peak_bytes))),
+        ("host", texts(stages().map(|stage| stage.host.as_ref()))),
+        ("params", texts(stages().map(|stage| Some(stage.params.to_string())))),
+        ("seed", numbers(stages().map(|stage| Some(stage.seed)))),
+        ("error", texts(stages().map(|stage| stage.error.as_ref().map(|error| &error.message)))),
+    ])
+}
+
+/// `system.artifacts`: a row an output, instance and content, from the latest
+/// run that used it.
+pub fn artifacts(store: &Store) -> Result<Table> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut rows = Vec::new();
+    for (run, stage) in all_stages(store, None)? {
+        for output in &stage.outputs {
+            if seen.insert((run.pipeline.clone(), stage.id.clone(), output.name.clone(), output.artifact)) {
+                rows.push((run.clone(), stage.clone(), output.clone()));
+            }
+        }
+    }
+    let outputs = || rows.iter().map(|(_, _, output)| output);
+    table(vec![
+        ("run", texts(rows.iter().map(|(run, ..)| Some(&run.run)))),
+        ("pipeline", texts(rows.iter().map(|(run, ..)| Some(&run.pipeline)))),
+        ("stage", texts(rows.iter().map(|(_, stage, _)| Some(&stage.id.stage)))),
+        ("instance", texts(rows.iter().map(|(_, stage, _)| Some(stage.id.to_string())))),
+        ("output", texts(outputs().map(|output| Some(&output.name)))),
+        ("kind", texts(outputs().map(|output| Some(format!("{:?}", output.kind).to_lowercase())))),
+        ("key", texts(rows.iter().map(|(_, stage, _)| stage.key.map(|key| key.to_string())))),
+        ("artifact", texts(outputs().map(|output| Some(output.artifact.to_string())))),
+        ("content", texts(outputs().map(|output| Some(output.content.to_string())))),
+        ("rows", numbers(outputs().map(|output| output.rows))),
+        ("bytes", numbers(outputs().map(|output| Some(output.size_bytes())))),
+        (
+            "present",
+            Arc::new(
+                outputs().map(|output| Some(output.blobs().all(|blob| store.has(&blob)))).collect::<BooleanArray>(),
+            ),
+        ),
+    ])
+}
+
+fn table(columns: Vec<(&str, ArrayRef)>) -> Result<Table> {
+    let columns = columns.into_iter().map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array));
+    Ok(Table::of_columns(columns.collect())?)
+}
+
+fn texts<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn numbers(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.collect::<UInt64Array>())
+}
+
+fn floats(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.collect::<Float64Array>())
+}
+
+fn times(values: impl Iterator<Item = u64>) -> ArrayRef {
+    Arc::new(TimestampMillisecondArray::from_iter_values(values.map(|ms| ms as i64)).with_timezone("+00:00"))
+}
+
+/// How a stage of a pipeline ended last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its key.
+    pub key: Key,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// The last key of every instance of a pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latest {
+    stages: BTreeMap<String, Last>,
+}
+
+impl Latest {
+    fn path(store: &Store, pipeline: &str) -> PathBuf {
+        let name = Digest::of_bytes(pipeline.as_bytes()).short();
+        store.root().join("index").join(format!("last-{name}.json"))
+    }
+
+    /// Reads the index of a pipeline; empty where there is none.
+    pub fn read(store: &Store, pipeline: &str) -> Self {
+        let bytes = fs::read(Self::path(store, pipeline)).ok();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// How an instance ended last.
+    pub fn get(&self, stage: &StageId) -> Option<&Last> {
+        self.stages.get(&stage.to_string())
+    }
+
+    /// Adds what ended in a run to the index as it is now.
+    pub fn update(store: &Store, pipeline: &str, ended: impl IntoIterator<Item = (StageId, Last)>) -> Result<()> {
+        let before = Self::read(store, pipeline);
+        let mut now = before.clone();
+        now.stages.extend(ended.into_iter().map(|(stage, last)| (stage.to_string(), last)));
+        if now == before {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(&now).expect("plain data");
+        write_replacing(&Self::path(store, pipeline), &store.temporary("index"), &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_shows_in_the_tables_and_a_torn_line_does_not() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path()).expect("opens");
+        assert!(runs(&store).expect("no runs").is_empty());
+        store.prepare().expect("prepares");
+        let ledger = Ledger::begin(&store, "toy", 1).expect("begins");
+        let run = ledger.run().to_owned();
+        let entry = StageEntry {
+            id: StageId::plain("a"),
+            operator: "toy".into(),
+            operator_version: 1,
+            key: Some(Key([1; 32])),
+            outcome: "ran".into(),
+            reason: Some("never run".into()),
+            started_ms: 5,
+            seconds: 0.5,
+            peak_bytes: None,
+            host: None,
+            params: serde_json::json!({}),
+            seed: 7,
+            outputs: vec![],
+            error: None,
+            stdout: None,
+            stderr: None,
+        };
+        ledger.stage(&entry).expect("noted");
+        ledger.stages.lock().expect("free").write_all(b"{\"id\": ").expect("torn");
+        ledger.end([1, 0, 0, 0], 0.5, 0).expect("ends");
+        assert_eq!(stage_entries(&store, &run).expect("entries"), [entry]);
+        assert_eq!(runs(&store).expect("a table").n_rows(), 1);
+        assert_eq!(stages(&store, None).expect("a table").n_rows(), 1);
+        assert_eq!(stages(&store, Some("other")).expect("a table").n_rows(), 0);
+        assert_eq!(artifacts(&store).expect("a table").n_rows(), 0);
+    }
+}

@@ -1,0 +1,309 @@
+//! The engine's side of [`fuseline_contract::Run`]: a stage's inputs out of the
+//! store, its outputs into the attempt's folder, its reports upward.
+//!
+//! Must not know the plan, keys, or where in a pipeline the stage stands.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Float64Type};
+use fuseline_contract::rows::{METRIC, RowType};
+use fuseline_contract::{Model, Progress, Run, StageError, Table};
+
+use crate::attempt::{InputSpec, PortKind, Report, SourceSpec, Spec};
+use crate::error::{At, Error};
+use crate::store::Store;
+use crate::store::publish::{self, Staged};
+
+/// Reports of progress that come quicker than this are left out.
+const REPORT_EVERY: Duration = Duration::from_millis(50);
+
+/// A running stage.
+pub struct StageRun<'a> {
+    store: &'a Store,
+    spec: &'a Spec,
+    folder: &'a Path,
+    scratch: PathBuf,
+    cancelled: &'a (dyn Fn() -> bool + Sync),
+    report: &'a (dyn Fn(Report) + Sync),
+    staged: Mutex<BTreeMap<String, Staged>>,
+    reported: Mutex<Option<Instant>>,
+}
+
+impl<'a> StageRun<'a> {
+    /// Prepares the folders of an attempt.
+    pub fn new(
+        store: &'a Store,
+        spec: &'a Spec,
+        folder: &'a Path,
+        cancelled: &'a (dyn Fn() -> bool + Sync),
+        report: &'a (dyn Fn(Report) + Sync),
+    ) -> Result<Self, Error> {
+        let scratch = folder.join("scratch");
+        for folder in [&folder.join("out"), &scratch] {
+            std::fs::create_dir_all(folder).at("create", folder)?;
+        }
+        let (staged, reported) = (Mutex::default(), Mutex::default());
+        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported })
+    }
+
+    fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
+        let bound = self.spec.inputs.iter().find(|input| input.port == port);
+        bound.filter(|input| !input.sources.is_empty()).ok_or_else(|| {
+            StageError::bug(format!("operator {:?} asks for input {port:?}, which is not bound", self.spec.operator))
+        })
+    }
+
+    fn output(&self, name: &str) -> Result<&PortKind, StageError> {
+        let found = self.spec.outputs.iter().find(|(output, _)| output == name);
+        found
+            .map(|(_, kind)| kind)
+            .ok_or_else(|| StageError::bug(format!("operator {:?} has no output {name:?}", self.spec.operator)))
+    }
+
+    fn out(&self, output: &str) -> PathBuf {
+        self.folder.join("out").join(output)
+    }
+
+    /// All outputs in the order of the ports, complete.
+    pub(crate) fn finish(self) -> Result<Vec<(String, Staged)>, StageError> {
+        let mut staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outputs = Vec::new();
+        for (name, kind) in &self.spec.outputs {
+            let folder = self.out(name);
+            let output = match (staged.remove(name), kind) {
+                (Some(output), _) => output,
+                (None, PortKind::Model) if folder.is_dir() => publish::stage_model(&folder)?,
+                (None, _) => return Err(self.unwritten(name)),
+            };
+            if output.manifest.files.is_empty() {
+                return Err(self.unwritten(name));
+            }
+            outputs.push((name.clone(), output));
+        }
+        Ok(outputs)
+    }
+
+    fn unwritten(&self, output: &str) -> StageError {
+        StageError::bug(format!("operator {:?} did not write its output {output:?}", self.spec.operator))
+    }
+}
+
+impl Run for StageRun<'_> {
+    fn seed(&self) -> u64 {
+        self.spec.seed
+    }
+
+    fn threads(&self) -> usize {
+        self.spec.threads as usize
+    }
+
+    fn has(&self, port: &str) -> bool {
+        self.spec.inputs.iter().any(|input| input.port == port && !input.sources.is_empty())
+    }
+
+    fn table(&self, port: &str) -> Result<Table, StageError> {
+        let input = self.input(port)?;
+        let mut tables = Vec::new();
+        for source in &input.sources {
+            let table = self.store.table(&source.artifact)?;
+            tables.push(
+                gather(table, source, &input.sources)
+                    .map_err(|message| StageError::input(format!("input {port:?}: {message}")))?,
+            );
+        }
+        let refuse = |error: fuseline_contract::table::TableError| {
+            let from: Vec<_> = input.sources.iter().map(|source| source.from.to_string()).collect();
+            StageError::input(format!("input {port:?} from {}: {error}", from.join(", ")))
+        };
+        let table = match tables.len() {
+            1 => tables.remove(0),
+            _ => Table::concat(&tables).map_err(refuse)?,
+        };
+        match input.kind.rows() {
+            Some(rows) => table.conform(rows).map_err(refuse),
+            None => Ok(table),
+        }
+    }
+
+    fn models(&self, port: &str) -> Result<Vec<Model>, StageError> {
+        if !self.has(port) {
+            return Ok(Vec::new());
+        }
+        let model =
+            |source: &SourceSpec| Ok(Model { label: source.label.clone(), path: self.store.view(&source.artifact)? });
+        self.input(port)?.sources.iter().map(model).collect()
+    }
+
+    fn file(&self, parameter: &str) -> Result<PathBuf, StageError> {
+        let found = self.spec.files.iter().find(|file| file.parameter == parameter);
+        found.map(|file| file.path.clone()).ok_or_else(|| {
+            StageError::bug(format!("operator {:?} has no file parameter {parameter:?}", self.spec.operator))
+        })
+    }
+
+    fn write(&self, output: &str, table: Table) -> Result<(), StageError> {
+        let kind = self.output(output)?;
+        if *kind == PortKind::Model {
+            return Err(StageError::bug(format!("output {output:?} is a model, not a table")));
+        }
+        let table = match kind.rows() {
+            Some(rows) => {
+                let table =
+                    table.conform(rows).map_err(|error| StageError::bug(format!("output {output:?}: {error}")))?;
+                finite(&table, rows).map_err(|message| StageError::work(format!("output {output:?}: {message}")))?;
+                table
+            }
+            None => table,
+        };
+        let folder = self.out(output);
+        if folder.exists() {
+            return Err(StageError::bug(format!("output {output:?} is written twice")));
+        }
+        let staged = publish::stage_table(&table, &folder)?;
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(output.to_owned(), staged);
+        Ok(())
+    }
+
+    fn model_folder(&self, output: &str) -> Result<PathBuf, StageError> {
+        if *self.output(output)? != PortKind::Model {
+            return Err(StageError::bug(format!("output {output:?} is a table, not a model")));
+        }
+        let folder = self.out(output);
+        std::fs::create_dir_all(&folder).at("create", &folder)?;
+        Ok(folder)
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    fn progress(&self, progress: Progress) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = progress.done == progress.total;
+        if last || reported.is_none_or(|then| then.elapsed() >= REPORT_EVERY) {
+            *reported = Some(Instant::now());
+            drop(reported);
+            (self.report)(Report::Progress(progress));
+        }
+    }
+
+    fn note(&self, text: String) {
+        (self.report)(Report::Note(text));
+    }
+
+    fn cancelled(&self) -> bool {
+        (self.cancelled)()
+    }
+}
+
+/// Adds a source's axes as columns: whole numbers where every value of the axis
+/// is one, else text. A column that is there already must hold the value.
+fn gather(table: Table, source: &SourceSpec, all: &[SourceSpec]) -> Result<Table, String> {
+    let mut table = table;
+    for (axis, value) in &source.axes {
+        if table.has(axis) {
+            holds(&table, axis, value, source)?;
+            continue;
+        }
+        let whole = all.iter().all(|source| source.axes.get(axis).is_none_or(|value| value.parse::<i64>().is_ok()));
+        let rows = table.n_rows();
+        let column: ArrayRef = match value.parse::<i64>() {
+            Ok(value) if whole => Arc::new(Int64Array::from_value(value, rows)),
+            _ => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))),
+        };
+        let field = Field::new(axis, column.data_type().clone(), false);
+        let column = Table::of_columns(vec![(field, column)]).map_err(|error| error.to_string())?;
+        table = table.beside(&column).map_err(|error| error.to_string())?;
+    }
+    Ok(table)
+}
+
+fn holds(table: &Table, axis: &str, value: &str, source: &SourceSpec) -> Result<(), String> {
+    let mut first = 0;
+    for batch in table.batches() {
+        let column = batch.column_by_name(axis).expect("the caller saw it");
+        let texts = compute::cast(column, &DataType::Utf8).map_err(|error| error.to_string())?;
+        let texts = texts.as_string::<i32>();
+        let same = |text: &str| {
+            text == value || matches!((text.parse::<f64>(), value.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
+        };
+        if let Some(row) = (0..texts.len()).find(|row| texts.is_null(*row) || !same(texts.value(*row))) {
+            let found = if texts.is_null(row) { "null".to_owned() } else { format!("{:?}", texts.value(row)) };
+            return Err(format!(
+                "{} is gathered over the axis {axis:?} and has a column of that name, which holds {found} in row {} instead of {value:?}",
+                source.from,
+                first + row,
+            ));
+        }
+        first += batch.num_rows();
+    }
+    Ok(())
+}
+
+/// A metric that is not a number must not reach a paper.
+fn finite(table: &Table, rows: &RowType) -> Result<(), String> {
+    if *rows != METRIC {
+        return Ok(());
+    }
+    let mut first = 0;
+    for batch in table.batches() {
+        for column in rows.columns().iter().filter(|column| !column.nullable) {
+            let Some(values) =
+                batch.column_by_name(column.name).and_then(|array| array.as_primitive_opt::<Float64Type>())
+            else {
+                continue;
+            };
+            if let Some(row) = values.values().iter().position(|value| !value.is_finite()) {
+                return Err(format!("row {}: column {:?} is {}", first + row, column.name, values.value(row)));
+            }
+        }
+        first += batch.num_rows();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fuseline_contract::{Digest, StageId};
+
+    use super::*;
+
+    fn source(stage: &str, axes: &[(&str, &str)]) -> SourceSpec {
+        SourceSpec {
+            artifact: Digest::of_bytes(b""),
+            from: StageId::plain(stage),
+            label: None,
+            axes: axes.iter().map(|(axis, value)| ((*axis).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    fn table(column: &str, values: &[&str]) -> Table {
+        let array = Arc::new(StringArray::from(values.to_vec()));
+        Table::of_columns(vec![(Field::new(column, DataType::Utf8, false), array)]).expect("a table")
+    }
+
+    #[test]
+    fn axes_become_columns_of_numbers_only_if_all_are() {
+        let numbers = [source("a", &[("round", "1")]), source("a", &[("round", "2")])];
+        let gathered = gather(table("x", &["u", "v"]), &numbers[1], &numbers).expect("gathered");
+        assert_eq!(gathered.schema().field(1).data_type(), &DataType::Int64);
+        let mixed = [source("a", &[("round", "1")]), source("a", &[("round", "last")])];
+        let gathered = gather(table("x", &["u"]), &mixed[0], &mixed).expect("gathered");
+        assert_eq!(gathered.schema().field(1).data_type(), &DataType::Utf8);
+        assert_eq!(gathered.n_rows(), 1);
+    }
+
+    #[test]
+    fn a_column_of_the_axis_name_must_hold_its_value() {
+        let owl = [source("sampled", &[("source", "owl")])];
+        let same = gather(table("source", &["owl", "owl"]), &owl[0], &owl).expect("gathered");
+        assert_eq!(same.schema().fields().len(), 1);
+        let message = gather(table("source", &["owl", "fox"]), &owl[0], &owl).expect_err("differs");
+        assert!(message.contains("\"fox\" in row 1 instead of \"owl\""), "{message}");
+    }
+}

@@ -1,0 +1,664 @@
+//! Runs a plan: decides about each instance as soon as its inputs are known,
+//! starts what must run as resources allow, and notes what became of it.
+//!
+//! All decisions and all bookkeeping are on one thread; a running stage has a
+//! thread of its own, which either does the work or waits for a child process.
+//! Emits events and prints nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Ended, Place, Runner, StageError, StageId};
+
+use crate::attempt::{self, Outcome, Report, Spec};
+use crate::decide::{Decider, Verdict};
+use crate::error::{At, Error};
+use crate::executor::local;
+use crate::key::StageKey;
+use crate::ledger::{Last, Latest, Ledger, StageEntry};
+use crate::plan::{Node, Plan};
+use crate::resources::{Granted, Machine, Pool};
+use crate::store::{Record, Store, publish};
+use crate::why::{Code, Reason};
+use crate::worker;
+
+/// How often a cancelled run is noticed; ends of stages are noticed at once.
+const CANCEL_EVERY: Duration = Duration::from_millis(50);
+/// Stage threads evaluate deep expressions.
+const STACK_BYTES: usize = 16 << 20;
+
+/// How to run a plan.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Indices of instances that are wanted, with all they need; all if none is given.
+    pub targets: Option<BTreeSet<usize>>,
+    /// Stages at once, at most.
+    pub jobs: Option<usize>,
+    /// What stages may use.
+    pub machine: Machine,
+    /// Go on with what does not depend on a failure.
+    pub keep_going: bool,
+    /// Indices of instances that run whatever the store has.
+    pub force: BTreeSet<usize>,
+    /// The executable that runs attempts.
+    pub worker: PathBuf,
+}
+
+impl RunOptions {
+    /// Everything in the plan, on all of this machine.
+    pub fn new(worker: impl Into<PathBuf>) -> Self {
+        Self {
+            targets: None,
+            jobs: None,
+            machine: Machine::detect(),
+            keep_going: false,
+            force: BTreeSet::new(),
+            worker: worker.into(),
+        }
+    }
+}
+
+/// What became of a run.
+#[derive(Debug, Clone)]
+pub struct RunSummary {
+    /// The run's id.
+    pub run: String,
+    /// Instances that ran, in the order in which they ended.
+    pub ran: Vec<StageId>,
+    /// Instances whose result was there.
+    pub hits: Vec<StageId>,
+    /// Instances that failed, and why.
+    pub failed: Vec<(StageId, StageError)>,
+    /// Instances left out.
+    pub skipped: Vec<StageId>,
+    /// What each instance of the plan gave, where it is known.
+    pub records: Vec<Option<Record>>,
+    /// The gravest cause of a failure; none if all went well.
+    pub cause: Option<Cause>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+impl RunSummary {
+    /// The process exit code.
+    pub fn exit_code(&self) -> u8 {
+        self.cause.map_or(0, Cause::exit_code)
+    }
+}
+
+enum State {
+    Waiting,
+    Running,
+    Done(Box<Record>),
+    Failed,
+}
+
+/// What a stage's thread sends when it ends.
+struct Message {
+    index: usize,
+    end: End,
+    granted: Granted,
+    started_ms: u64,
+    seconds: f64,
+}
+
+enum End {
+    /// It ran, or failed.
+    Ran { outcome: Outcome, stdout: Option<Digest>, stderr: Option<Digest> },
+    /// Another process had made it meanwhile.
+    Hit(Box<Record>),
+    /// An input's bytes are gone or damaged; the instance that made it.
+    InputLost(usize),
+}
+
+/// An instance that must run and waits for resources.
+struct Due {
+    stage: StageKey,
+    reason: Reason,
+}
+
+/// What is the same for all stage threads.
+struct Shared<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    runners: &'a [Runner],
+    worker: &'a Path,
+    has_gpus: bool,
+    cancel: &'a AtomicBool,
+    on_event: &'a (dyn Fn(Event) + Sync),
+}
+
+struct Driver<'a> {
+    shared: &'a Shared<'a>,
+    options: &'a RunOptions,
+    decider: Decider<'a>,
+    ledger: &'a Ledger,
+    pool: Pool,
+    state: Vec<State>,
+    wanted: BTreeSet<usize>,
+    consumers: Vec<Vec<usize>>,
+    ready: BTreeSet<usize>,
+    due: HashMap<usize, Due>,
+    /// Instances that run, by key, so that equal ones wait for the first.
+    in_flight: BTreeMap<Key, Vec<usize>>,
+    /// First causes of what ran, for the reasons of what follows.
+    origins: HashMap<usize, String>,
+    keys: HashMap<usize, Key>,
+    remade: BTreeSet<usize>,
+    running: usize,
+    stop: bool,
+    summary: RunSummary,
+    broken: Option<Error>,
+}
+
+/// Runs a plan. An error is one of the run itself; what failed in a stage is in
+/// the summary.
+pub fn run(
+    plan: &Plan,
+    store: &Store,
+    options: &RunOptions,
+    runners: &[Runner],
+    cancel: &AtomicBool,
+    on_event: &(dyn Fn(Event) + Sync),
+) -> Result<RunSummary, Error> {
+    let clock = Instant::now();
+    store.prepare()?;
+    let wanted = needed(plan, options.targets.as_ref());
+    let ledger = Ledger::begin(store, &plan.name, wanted.len())?;
+    on_event(Event::RunStarted { run: ledger.run().to_owned(), pipeline: plan.name.clone(), instances: wanted.len() });
+    let has_gpus = !options.machine.gpus.is_empty();
+    let shared = Shared { plan, store, runners, worker: &options.worker, has_gpus, cancel, on_event };
+    let mut driver = Driver::new(&shared, options, &ledger, wanted);
+    let (send, receive) = channel();
+    std::thread::scope(|scope| driver.drive(scope, &send, &receive));
+    let summary = driver.finish(clock)?;
+    let counts = [summary.ran.len(), summary.hits.len(), summary.failed.len(), summary.skipped.len()];
+    ledger.end(counts, summary.seconds, summary.exit_code())?;
+    on_event(Event::RunEnded {
+        run: summary.run.clone(),
+        ran: counts[0],
+        hits: counts[1],
+        failed: counts[2],
+        skipped: counts[3],
+        seconds: summary.seconds,
+    });
+    Ok(summary)
+}
+
+/// The wanted instances and all that they need.
+fn needed(plan: &Plan, targets: Option<&BTreeSet<usize>>) -> BTreeSet<usize> {
+    let Some(targets) = targets else { return (0..plan.nodes.len()).collect() };
+    let mut needed = targets.clone();
+    for index in (0..plan.nodes.len()).rev() {
+        if needed.contains(&index) {
+            needed.extend(sources(&plan.nodes[index]));
+        }
+    }
+    needed
+}
+
+fn sources(node: &Node) -> impl Iterator<Item = usize> + '_ {
+    node.inputs.iter().flat_map(|bound| bound.from.iter().map(|source| source.node))
+}
+
+impl<'a> Driver<'a> {
+    fn new(shared: &'a Shared<'a>, options: &'a RunOptions, ledger: &'a Ledger, wanted: BTreeSet<usize>) -> Self {
+        let plan = shared.plan;
+        let mut consumers = vec![Vec::new(); plan.nodes.len()];
+        for &index in &wanted {
+            for source in sources(&plan.nodes[index]).collect::<BTreeSet<_>>() {
+                consumers[source].push(index);
+            }
+        }
+        let ready = wanted.iter().copied().filter(|index| sources(&plan.nodes[*index]).next().is_none()).collect();
+        Self {
+            shared,
+            options,
+            decider: Decider::new(plan, shared.store, options.force.clone()),
+            ledger,
+            pool: Pool::new(options.machine.clone(), options.jobs),
+            state: plan.nodes.iter().map(|_| State::Waiting).collect(),
+            wanted,
+            consumers,
+            ready,
+            due: HashMap::new(),
+            in_flight: BTreeMap::new(),
+            origins: HashMap::new(),
+            keys: HashMap::new(),
+            remade: BTreeSet::new(),
+            running: 0,
+            stop: false,
+            summary: RunSummary {
+                run: ledger.run().to_owned(),
+                ran: Vec::new(),
+                hits: Vec::new(),
+                failed: Vec::new(),
+                skipped: Vec::new(),
+                records: Vec::new(),
+                cause: None,
+                seconds: 0.0,
+            },
+            broken: None,
+        }
+    }
+
+    fn drive<'s>(&mut self, scope: &'s Scope<'s, 'a>, send: &Sender<Message>, receive: &Receiver<Message>)
+    where
+        'a: 's,
+    {
+        loop {
+            self.stop |= self.shared.cancel.load(Ordering::Relaxed) || self.broken.is_some();
+            if !self.stop {
+                self.dispatch(scope, send);
+            }
+            if self.running == 0 {
+                return;
+            }
+            match receive.recv_timeout(CANCEL_EVERY) {
+                Ok(message) => self.ended(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the sender is held by the caller"),
+            }
+        }
+    }
+
+    /// Decides about everything that is ready and starts what may run now.
+    fn dispatch<'s>(&mut self, scope: &'s Scope<'s, 'a>, send: &Sender<Message>)
+    where
+        'a: 's,
+    {
+        // A hit makes later ones ready, which are decided in the same pass.
+        let mut next = 0;
+        while let Some(&index) = self.ready.range(next..).next() {
+            next = index + 1;
+            if self.stop {
+                return;
+            }
+            if !self.due.contains_key(&index) {
+                match self.decide(index) {
+                    Ok(None) => continue,
+                    Ok(Some(due)) => drop(self.due.insert(index, due)),
+                    Err(error) => {
+                        self.fail(index, error.into(), None);
+                        continue;
+                    }
+                }
+            }
+            let (key, reason) = (self.due[&index].stage.key, self.due[&index].reason.text.clone());
+            if let Some(waiting) = self.in_flight.get_mut(&key) {
+                waiting.push(index);
+                self.ready.remove(&index);
+                self.due.remove(&index);
+                continue;
+            }
+            let node = &self.shared.plan.nodes[index];
+            if let Some(error) = self.pool.refuse(&node.resources) {
+                self.fail(index, error, None);
+                continue;
+            }
+            let Some(granted) = self.pool.take(&node.resources) else { continue };
+            self.ready.remove(&index);
+            let due = self.due.remove(&index).expect("inserted above");
+            self.origins.insert(index, reason.clone());
+            self.start(scope, send, index, due, granted, reason);
+        }
+    }
+
+    /// Decides about a ready instance; a hit is noted and gives nothing to do.
+    fn decide(&mut self, index: usize) -> Result<Option<Due>, Error> {
+        let state = &self.state;
+        let content = |source: &crate::plan::Source| match &state[source.node] {
+            State::Done(record) => record.outputs[source.output].content,
+            _ => unreachable!("a ready instance has all its inputs"),
+        };
+        let (stage, verdict) = self.decider.decide(index, &content)?;
+        self.keys.insert(index, stage.key);
+        match verdict {
+            Verdict::Hit(record) => {
+                self.hit(index, record);
+                Ok(None)
+            }
+            Verdict::Run(mut reason) => {
+                self.trace(index, &mut reason);
+                self.shared.store.remember_key(&stage)?;
+                Ok(Some(Due { stage, reason }))
+            }
+        }
+    }
+
+    /// Follows a changed input to what ran before it in this run.
+    fn trace(&self, index: usize, reason: &mut Reason) {
+        if reason.code != Code::Input {
+            return;
+        }
+        let plan = self.shared.plan;
+        let ports: Vec<&str> = reason.ports().collect();
+        let bound = plan.nodes[index].inputs.iter().filter(|bound| ports.contains(&bound.port.as_str()));
+        let origin = bound
+            .flat_map(|bound| &bound.from)
+            .find_map(|source| self.origins.get(&source.node).map(|text| (&plan.nodes[source.node].id, text)));
+        if let Some((id, text)) = origin {
+            reason.text = format!("{} ({id}: {text})", reason.text);
+        }
+    }
+
+    fn start<'s>(
+        &mut self,
+        scope: &'s Scope<'s, 'a>,
+        send: &Sender<Message>,
+        index: usize,
+        due: Due,
+        granted: Granted,
+        reason: String,
+    ) where
+        'a: 's,
+    {
+        let node = &self.shared.plan.nodes[index];
+        let attempt = ulid::Ulid::new().to_string();
+        let record = |source: usize| match &self.state[source] {
+            State::Done(record) => (**record).clone(),
+            _ => unreachable!("a ready instance has all its inputs"),
+        };
+        let trees = match self.decider.trees(index) {
+            Ok(trees) => trees,
+            Err(error) => {
+                self.pool.give(granted);
+                self.fail(index, error.into(), None);
+                return;
+            }
+        };
+        let given = attempt::Given {
+            store: self.shared.store.root(),
+            run: self.ledger.run(),
+            attempt: &attempt,
+            key: due.stage.key,
+            trees: &trees,
+            records: &record,
+            threads: granted.cpus,
+            supersedes: self.decider.always_runs(index),
+            attended: node.entry.traits.place == Place::Worker,
+        };
+        let spec = attempt::spec(self.shared.plan, node, &given);
+        let inputs: Vec<(usize, Digest)> = node
+            .inputs
+            .iter()
+            .flat_map(|bound| {
+                bound.from.iter().map(|source| (source.node, record(source.node).outputs[source.output].artifact))
+            })
+            .collect();
+        (self.shared.on_event)(Event::StageStarted {
+            stage: node.id.clone(),
+            operator: node.entry.name.to_owned(),
+            reason,
+        });
+        self.state[index] = State::Running;
+        self.in_flight.insert(due.stage.key, Vec::new());
+        self.running += 1;
+        let (shared, send, place) = (self.shared, send.clone(), node.entry.traits.place);
+        let held = granted.clone();
+        let work = move || {
+            let (started_ms, clock) = (worker::now_ms(), Instant::now());
+            let end = run_attempt(shared, &spec, place, &inputs, &granted);
+            // The receiver lives as long as the scope.
+            let _ = send.send(Message { index, end, granted, started_ms, seconds: clock.elapsed().as_secs_f64() });
+        };
+        let thread = std::thread::Builder::new().name(node.id.to_string()).stack_size(STACK_BYTES);
+        if let Err(error) = thread.spawn_scoped(scope, work) {
+            self.running -= 1;
+            self.in_flight.remove(&due.stage.key);
+            self.pool.give(held);
+            self.fail(index, StageError::environment(format!("failed to start a thread: {error}")), None);
+        }
+    }
+
+    /// Notes the end of a stage's thread.
+    fn ended(&mut self, message: Message) {
+        let Message { index, end, granted, started_ms, seconds } = message;
+        self.running -= 1;
+        self.pool.give(granted);
+        let key = self.keys[&index];
+        // Equal ones that waited are decided anew: most often they are hits now.
+        self.ready.extend(self.in_flight.remove(&key).unwrap_or_default());
+        match end {
+            End::Hit(record) => self.hit(index, record),
+            End::InputLost(source) => self.make_again(index, source),
+            End::Ran { outcome, stdout, stderr } => {
+                let mut entry = self.entry(index);
+                entry.started_ms = started_ms;
+                entry.seconds = seconds;
+                entry.peak_bytes = outcome.peak_bytes;
+                entry.host = Some(outcome.host);
+                (entry.stdout, entry.stderr) = (stdout, stderr);
+                entry.reason = self.origins.get(&index).cloned();
+                match outcome.result {
+                    Ok(record) => self.ran(index, record, entry),
+                    Err(error) => self.fail(index, error, Some(entry)),
+                }
+            }
+        }
+    }
+
+    /// An entry of the ledger with what is known before an instance ends.
+    fn entry(&self, index: usize) -> StageEntry {
+        let node = &self.shared.plan.nodes[index];
+        StageEntry {
+            id: node.id.clone(),
+            operator: node.entry.name.to_owned(),
+            operator_version: node.entry.version,
+            key: self.keys.get(&index).copied(),
+            outcome: String::new(),
+            reason: None,
+            started_ms: worker::now_ms(),
+            seconds: 0.0,
+            peak_bytes: None,
+            host: None,
+            params: node.resolved.params.clone(),
+            seed: node.seed,
+            outputs: Vec::new(),
+            error: None,
+            stdout: None,
+            stderr: None,
+        }
+    }
+
+    fn note(&mut self, mut entry: StageEntry, outcome: Ended, rows: Option<u64>) {
+        entry.outcome = match outcome {
+            Ended::Hit => "hit",
+            Ended::Ran => "ran",
+            Ended::Failed(_) => "failed",
+            Ended::Skipped => "skipped",
+        }
+        .to_owned();
+        if let Err(error) = self.ledger.stage(&entry) {
+            self.broken.get_or_insert(error);
+        }
+        (self.shared.on_event)(Event::StageEnded { stage: entry.id, outcome, seconds: entry.seconds, rows });
+    }
+
+    fn hit(&mut self, index: usize, record: Box<Record>) {
+        let mut entry = self.entry(index);
+        entry.outputs = record.outputs.clone();
+        self.summary.hits.push(entry.id.clone());
+        self.note(entry, Ended::Hit, record.rows());
+        self.done(index, record);
+    }
+
+    fn ran(&mut self, index: usize, record: Record, mut entry: StageEntry) {
+        entry.outputs = record.outputs.clone();
+        self.summary.ran.push(entry.id.clone());
+        self.note(entry, Ended::Ran, record.rows());
+        self.done(index, Box::new(record));
+    }
+
+    fn done(&mut self, index: usize, record: Box<Record>) {
+        self.ready.remove(&index);
+        self.state[index] = State::Done(record);
+        for &consumer in &self.consumers[index] {
+            let waiting = matches!(self.state[consumer], State::Waiting);
+            let fed = || {
+                sources(&self.shared.plan.nodes[consumer]).all(|source| matches!(self.state[source], State::Done(_)))
+            };
+            if waiting && fed() {
+                self.ready.insert(consumer);
+            }
+        }
+    }
+
+    fn fail(&mut self, index: usize, error: StageError, entry: Option<StageEntry>) {
+        let mut entry = entry.unwrap_or_else(|| self.entry(index));
+        entry.error = Some(error.clone());
+        self.ready.remove(&index);
+        self.due.remove(&index);
+        self.state[index] = State::Failed;
+        self.stop |= !self.options.keep_going;
+        self.summary.failed.push((entry.id.clone(), error.clone()));
+        self.note(entry, Ended::Failed(error), None);
+    }
+
+    /// An input was lost after its producer had been taken for done: the
+    /// producer runs again, once, and the consumer waits for it.
+    fn make_again(&mut self, index: usize, source: usize) {
+        if !self.remade.insert(source) {
+            let id = &self.shared.plan.nodes[source].id;
+            let error = StageError::environment(format!("the result of {id} was made anew and is damaged again"));
+            self.fail(index, error.hint("check the disk that the store lies on"), None);
+            return;
+        }
+        self.state[index] = State::Waiting;
+        self.state[source] = State::Waiting;
+        let id = &self.shared.plan.nodes[source].id;
+        self.summary.hits.retain(|hit| hit != id);
+        let fed = sources(&self.shared.plan.nodes[source]).all(|source| matches!(self.state[source], State::Done(_)));
+        debug_assert!(fed, "it was done before");
+        self.ready.insert(source);
+    }
+
+    /// Notes what was left out, remembers keys, and sums up.
+    fn finish(mut self, clock: Instant) -> Result<RunSummary, Error> {
+        let cancelled = self.shared.cancel.load(Ordering::Relaxed);
+        for index in self.wanted.clone() {
+            if matches!(self.state[index], State::Waiting) {
+                let entry = self.entry(index);
+                self.summary.skipped.push(entry.id.clone());
+                self.note(entry, Ended::Skipped, None);
+            }
+        }
+        let ended = self.state.iter().enumerate().filter_map(|(index, state)| {
+            let failed = match state {
+                State::Done(_) => false,
+                State::Failed => true,
+                State::Waiting | State::Running => return None,
+            };
+            Some((self.shared.plan.nodes[index].id.clone(), Last { key: *self.keys.get(&index)?, failed }))
+        });
+        Latest::update(self.shared.store, &self.shared.plan.name, ended)?;
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        let mut summary = self.summary;
+        let unfinished = !summary.failed.is_empty() || !summary.skipped.is_empty();
+        summary.cause = match cancelled && unfinished {
+            true => Some(Cause::Interrupted),
+            false => summary.failed.iter().map(|(_, error)| error.cause).max_by_key(|cause| cause.exit_code()),
+        };
+        summary.records = self
+            .state
+            .into_iter()
+            .map(|state| match state {
+                State::Done(record) => Some(*record),
+                _ => None,
+            })
+            .collect();
+        summary.seconds = clock.elapsed().as_secs_f64();
+        Ok(summary)
+    }
+}
+
+/// One attempt, on the stage's own thread.
+fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize, Digest)], granted: &Granted) -> End {
+    let store = shared.store;
+    let failed = |error: StageError| End::Ran {
+        outcome: Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: worker::host() },
+        stdout: None,
+        stderr: None,
+    };
+    let _lock = match lock(shared, &spec.key) {
+        Ok(lock) => lock,
+        Err(error) => return failed(error),
+    };
+    if !spec.supersedes {
+        if let Ok(record) = store.lookup(&spec.key) {
+            return End::Hit(Box::new(record));
+        }
+    }
+    for (source, artifact) in inputs {
+        match store.verify_artifact(artifact) {
+            Ok(()) => {}
+            Err(Error::BlobMissing { .. } | Error::BlobCorrupt { .. }) => return End::InputLost(*source),
+            Err(error) => return failed(error.into()),
+        }
+    }
+    // The lock is ours, so whatever lies here is of attempts that are dead.
+    let _ = fs::remove_dir_all(store.work(&spec.key));
+    let folder = store.attempt(&spec.key, &spec.attempt);
+    if let Err(error) = fs::create_dir_all(&folder).at("create", &folder) {
+        return failed(error.into());
+    }
+    let cancelled = || shared.cancel.load(Ordering::Relaxed);
+    let report = |report| {
+        let stage = spec.stage.clone();
+        (shared.on_event)(match report {
+            Report::Progress(progress) => Event::Progress { stage, progress },
+            Report::Note(text) => Event::Note { stage, text },
+        });
+    };
+    let outcome = match place {
+        Place::Worker => {
+            // A stage that asked for no GPU sees none, so that what is counted is what is used.
+            let gpus = shared.has_gpus.then_some(granted.gpus.as_slice());
+            local::run(shared.worker, store, spec, &folder, gpus, &cancelled, &report)
+        }
+        Place::Thread => {
+            let clock = Instant::now();
+            let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report);
+            Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: worker::host() }
+        }
+    };
+    let log = |name: &str| {
+        let bytes = fs::read(folder.join(name)).ok().filter(|bytes| !bytes.is_empty())?;
+        publish::put_bytes(store, &bytes).ok()
+    };
+    let (stdout, stderr) = (log("stdout.log"), log("stderr.log"));
+    match &outcome.result {
+        Ok(_) => drop(fs::remove_dir_all(store.work(&spec.key))),
+        // Specification, events and logs stay for study until the next attempt.
+        Err(_) => ["out", "scratch"].into_iter().for_each(|name| drop(fs::remove_dir_all(folder.join(name)))),
+    }
+    if let Err(source) = store.faults().pass("work-removed") {
+        return failed(Error::io("remove", &folder, source).into());
+    }
+    End::Ran { outcome, stdout, stderr }
+}
+
+/// Waits for the lock of a key, which another process may hold.
+fn lock(shared: &Shared<'_>, key: &Key) -> Result<File, StageError> {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if let Some(lock) = shared.store.try_lock(key)? {
+            return Ok(lock);
+        }
+        if shared.cancel.load(Ordering::Relaxed) {
+            return Err(StageError::interrupted());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,543 @@
+//! Toy pipelines: run, change one thing, assert exactly what ran.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arrow::array::{AsArray, Int64Array};
+use arrow::datatypes::{DataType, Field, Int64Type};
+use fuseline_contract::operator::Operator;
+use fuseline_contract::{Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Run, Table, Traits};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::*;
+use crate::decide::{Decision, decide};
+use crate::plan::{Bound, Resources, Source};
+
+/// The one configuration of all toys; each reads what it needs.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    n: i64,
+    by: i64,
+    note: String,
+    path: String,
+    workers: i64,
+}
+
+/// Declares a toy operator.
+macro_rules! toy {
+    ($type:ident, $name:literal, $traits:expr, $inputs:expr, $output:expr, $run:expr) => {
+        struct $type;
+        impl Operator for $type {
+            const NAME: &'static str = $name;
+            const VERSION: u32 = 1;
+            const TRAITS: Traits = $traits;
+            const MANUAL: &'static str = "A toy.";
+            const EXAMPLE: &'static str = "";
+            const EXECUTION: &'static [&'static str] = &["workers"];
+            type Config = Config;
+            fn ports(_: &Config) -> Ports {
+                Ports { inputs: $inputs, outputs: vec![Output::new("out", $output, "")] }
+            }
+            fn files(config: &Config) -> Vec<ExternalFile> {
+                let file = || ExternalFile { parameter: "path", path: config.path.clone().into() };
+                (!config.path.is_empty()).then(file).into_iter().collect()
+            }
+        }
+        impl Execute for $type {
+            fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+                #[allow(clippy::redundant_closure_call)]
+                ($run)(config, run)
+            }
+        }
+    };
+}
+
+const TABLE: Kind = Kind::AnyTable;
+const WORKER: Traits = Traits { place: Place::Worker, ..Traits::PURE };
+
+fn rows() -> Vec<Input> {
+    vec![Input::many("rows", TABLE, "")]
+}
+
+fn numbers(values: impl IntoIterator<Item = i64>) -> Table {
+    let array = Arc::new(Int64Array::from_iter_values(values));
+    Table::of_columns(vec![(Field::new("x", DataType::Int64, false), array)]).expect("a table")
+}
+
+fn values(table: &Table) -> Vec<i64> {
+    let batch = table.one_batch().expect("one");
+    batch.column_by_name("x").expect("x").as_primitive::<Int64Type>().values().to_vec()
+}
+
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
+
+toy!(Count, "count", Traits::PURE, vec![], TABLE, |config: &Config, run: &dyn Run| {
+    run.write("out", numbers(0..config.n))
+});
+toy!(Load, "load", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run| {
+    let text = fs::read_to_string(run.file("path")?).expect("a file");
+    run.write("out", numbers(text.split_whitespace().map(|word| word.parse().expect("a number"))))
+});
+toy!(Scale, "scale", Traits::PURE, rows(), TABLE, |config: &Config, run: &dyn Run| {
+    let scaled = values(&run.table("rows")?).into_iter().map(|x| x * config.by);
+    run.write("out", numbers(scaled))
+});
+toy!(Gather, "gather", Traits::PURE, rows(), TABLE, |_: &Config, run: &dyn Run| run.write("out", run.table("rows")?));
+toy!(Seeded, "seeded", Traits { uses_seed: true, ..Traits::PURE }, vec![], TABLE, |_: &Config, run: &dyn Run| {
+    run.write("out", numbers([run.seed() as i64]))
+});
+toy!(Make, "make", Traits::PURE, vec![], Kind::Model, |config: &Config, run: &dyn Run| {
+    fs::write(run.model_folder("out")?.join("config.json"), &config.note).expect("written");
+    Ok(())
+});
+toy!(
+    Inspect,
+    "inspect",
+    Traits::PURE,
+    vec![Input::many("models", Kind::Model, "").labelled()],
+    TABLE,
+    |_: &Config, run: &dyn Run| {
+        let lengths = run
+            .models("models")?
+            .into_iter()
+            .map(|model| fs::read_to_string(model.path.join("config.json")).expect("a file").len() as i64);
+        run.write("out", numbers(lengths))
+    }
+);
+toy!(Fail, "fail", Traits::PURE, vec![], TABLE, |_: &Config, _: &dyn Run| Err(StageError::work(
+    "too many rows failed"
+)));
+toy!(Panic, "panic", Traits::PURE, vec![], TABLE, |_: &Config, _: &dyn Run| panic!("index 7"));
+toy!(Lazy, "lazy", Traits::PURE, vec![], TABLE, |_: &Config, _: &dyn Run| Ok(()));
+toy!(Slow, "slow", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run| {
+    COUNTED.fetch_add(1, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(150));
+    run.write("out", numbers([1]))
+});
+toy!(Wait, "wait", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run| loop {
+    run.check_cancelled()?;
+    std::thread::sleep(Duration::from_millis(2));
+});
+toy!(Remote, "remote", WORKER, rows(), TABLE, |config: &Config, run: &dyn Run| {
+    run.note(format!("{} threads", run.threads()));
+    if config.note == "secret" {
+        assert_eq!(std::env::var_os("FUSELINE_TEST_SECRET"), None);
+    }
+    let scaled = values(&run.table("rows")?).into_iter().map(|x| x * config.by);
+    run.write("out", numbers(scaled))
+});
+
+static ENTRIES: [Entry; 13] = [
+    Entry::of::<Count>(),
+    Entry::of::<Load>(),
+    Entry::of::<Scale>(),
+    Entry::of::<Gather>(),
+    Entry::of::<Seeded>(),
+    Entry::of::<Make>(),
+    Entry::of::<Inspect>(),
+    Entry::of::<Fail>(),
+    Entry::of::<Panic>(),
+    Entry::of::<Lazy>(),
+    Entry::of::<Slow>(),
+    Entry::of::<Wait>(),
+    Entry::of::<Remote>(),
+];
+
+const RUNNERS: [Runner; 13] = [
+    Runner::of::<Count>(),
+    Runner::of::<Load>(),
+    Runner::of::<Scale>(),
+    Runner::of::<Gather>(),
+    Runner::of::<Seeded>(),
+    Runner::of::<Make>(),
+    Runner::of::<Inspect>(),
+    Runner::of::<Fail>(),
+    Runner::of::<Panic>(),
+    Runner::of::<Lazy>(),
+    Runner::of::<Slow>(),
+    Runner::of::<Wait>(),
+    Runner::of::<Remote>(),
+];
+
+fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize]) -> Node {
+    let entry = ENTRIES.iter().find(|entry| entry.name == operator).expect("a toy");
+    let resolved = entry.resolve(&params).expect("good parameters");
+    let from = |node: &usize| Source { node: *node, output: 0, label: None, axes: BTreeMap::new() };
+    let port = resolved.ports.inputs.first().map(|port| port.name.clone());
+    let inputs = port.map(|port| Bound { port, from: inputs.iter().map(from).collect() });
+    Node {
+        id: StageId::plain(name),
+        entry,
+        resolved,
+        seed: 7,
+        inputs: inputs.into_iter().filter(|bound| !bound.from.is_empty()).collect(),
+        resources: Resources::default(),
+        tags: vec![],
+        uncacheable: false,
+        line: 1,
+    }
+}
+
+fn plan(nodes: Vec<Node>) -> Plan {
+    Plan { name: "toys".into(), nodes, notes: vec![] }
+}
+
+/// count → scale → gather, and another scale beside.
+fn chain(n: i64, by: i64, note: &str) -> Plan {
+    plan(vec![
+        node("numbers", "count", json!({"n": n, "note": note}), &[]),
+        node("scaled", "scale", json!({"by": by}), &[0]),
+        node("beside", "scale", json!({"by": 5}), &[0]),
+        node("gathered", "gather", json!({}), &[1, 2]),
+    ])
+}
+
+struct Bench {
+    home: tempfile::TempDir,
+    store: Store,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path().join("store")).expect("opens");
+        Self { home, store }
+    }
+
+    fn options(&self) -> RunOptions {
+        let machine = Machine { cpus: 4, gpus: vec![], mem_bytes: None };
+        RunOptions { machine, ..RunOptions::new(self.home.path().join("no-worker")) }
+    }
+
+    fn run_with(&self, plan: &Plan, options: &RunOptions) -> (RunSummary, Vec<Event>) {
+        let events = std::sync::Mutex::new(Vec::new());
+        let note = |event| events.lock().expect("free").push(event);
+        // Every run opens the store anew, as another process would.
+        let store = Store::open(self.store.root()).expect("opens");
+        let summary = run(plan, &store, options, &RUNNERS, &AtomicBool::new(false), &note).expect("runs");
+        (summary, events.into_inner().expect("free"))
+    }
+
+    fn run(&self, plan: &Plan) -> RunSummary {
+        self.run_with(plan, &self.options()).0
+    }
+
+    /// The names of what ran, sorted, after comparing with what was planned.
+    fn ran(&self, plan: &Plan) -> Vec<String> {
+        let decisions = decide(plan, &self.store);
+        let summary = self.run(plan);
+        assert_eq!(summary.cause, None, "{:?}", summary.failed);
+        for (node, decision) in plan.nodes.iter().zip(&decisions) {
+            let ran = summary.ran.contains(&node.id);
+            match decision {
+                Decision::Hit { .. } => assert!(!ran, "{} was planned as a hit", node.id),
+                Decision::Run { .. } => assert!(ran, "{} was planned to run", node.id),
+                Decision::Maybe { .. } => {}
+                Decision::Blocked { error } => panic!("{}: {error}", node.id),
+            }
+        }
+        let mut names: Vec<_> = summary.ran.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    fn values(&self, summary: &RunSummary, index: usize) -> Vec<i64> {
+        let record = summary.records[index].as_ref().expect("done");
+        values(&self.store.table(&record.outputs[0].artifact).expect("a table"))
+    }
+
+    fn reason(&self, plan: &Plan, name: &str) -> String {
+        let (_, events) = self.run_with(plan, &self.options());
+        let reason = events.into_iter().find_map(|event| match event {
+            Event::StageStarted { stage, reason, .. } if stage.stage == name => Some(reason),
+            _ => None,
+        });
+        reason.expect("it ran")
+    }
+}
+
+#[test]
+fn a_second_run_runs_nothing_and_a_change_what_depends_on_it() {
+    let bench = Bench::new();
+    assert_eq!(bench.ran(&chain(3, 2, "")), ["beside", "gathered", "numbers", "scaled"]);
+    assert_eq!(bench.ran(&chain(3, 2, "")), [""; 0]);
+    assert_eq!(bench.ran(&chain(3, 10, "")), ["gathered", "scaled"]);
+    let summary = bench.run(&chain(3, 10, ""));
+    assert_eq!(summary.hits.len(), 4);
+    assert_eq!(bench.values(&summary, 3), [0, 10, 20, 0, 5, 10]);
+    assert_eq!(bench.ran(&chain(4, 10, "")), ["beside", "gathered", "numbers", "scaled"]);
+    assert_eq!(bench.ran(&chain(3, 2, "")), [""; 0], "what was made before is still there");
+}
+
+#[test]
+fn an_upstream_rerun_with_the_same_result_stops_there() {
+    let bench = Bench::new();
+    bench.run(&chain(3, 2, "one note"));
+    assert_eq!(bench.ran(&chain(3, 2, "another note")), ["numbers"]);
+}
+
+#[test]
+fn names_order_and_execution_parameters_are_not_in_keys() {
+    let bench = Bench::new();
+    bench.run(&chain(3, 2, ""));
+    let reordered = plan(vec![
+        node("n", "count", json!({"workers": 8, "n": 3}), &[]),
+        node("b", "scale", json!({"by": 5}), &[0]),
+        node("s", "scale", json!({"by": 2}), &[0]),
+        node("g", "gather", json!({}), &[2, 1]),
+    ]);
+    assert_eq!(bench.ran(&reordered), [""; 0]);
+    let swapped = plan(vec![
+        node("n", "count", json!({"n": 3}), &[]),
+        node("b", "scale", json!({"by": 5}), &[0]),
+        node("s", "scale", json!({"by": 2}), &[0]),
+        node("g", "gather", json!({}), &[1, 2]),
+    ]);
+    assert_eq!(bench.ran(&swapped), ["g"], "the order of what is bound counts");
+}
+
+#[test]
+fn reasons_name_the_first_cause() {
+    let bench = Bench::new();
+    assert_eq!(bench.reason(&chain(3, 2, ""), "scaled"), "never run");
+    assert_eq!(bench.reason(&chain(3, 4, ""), "scaled"), "by 2 → 4");
+    assert_eq!(bench.reason(&chain(3, 6, ""), "gathered"), "input rows changed (scaled: by 4 → 6)");
+    let decisions = decide(&chain(3, 8, ""), &bench.store);
+    assert!(matches!(&decisions[1], Decision::Run { reason, .. } if reason.text == "by 6 → 8"));
+    assert!(matches!(decisions[3], Decision::Maybe { because: 1 }));
+}
+
+#[test]
+fn the_seed_counts_only_where_it_is_used() {
+    let bench = Bench::new();
+    let with = |seed| {
+        let mut plan =
+            plan(vec![node("seeded", "seeded", json!({}), &[]), node("plain", "count", json!({"n": 1}), &[])]);
+        plan.nodes.iter_mut().for_each(|node| node.seed = seed);
+        plan
+    };
+    bench.run(&with(1));
+    assert_eq!(bench.reason(&with(2), "seeded"), "seed 1 → 2");
+    assert_eq!(bench.ran(&with(3)), ["seeded"]);
+}
+
+#[test]
+fn a_file_counts_by_its_content() {
+    let bench = Bench::new();
+    let (a, b) = (bench.home.path().join("a"), bench.home.path().join("b"));
+    let load = |path: &Path| plan(vec![node("loaded", "load", json!({"path": path}), &[])]);
+    fs::write(&a, "1 2").expect("written");
+    fs::write(&b, "1 2").expect("written");
+    assert_eq!(bench.ran(&load(&a)), ["loaded"]);
+    assert_eq!(bench.ran(&load(&b)), [""; 0]);
+    fs::write(&b, "1 2 3").expect("written");
+    assert_eq!(bench.reason(&load(&b), "loaded"), "file of path changed");
+    let missing = bench.home.path().join("missing");
+    let decisions = decide(&load(&missing), &bench.store);
+    assert!(matches!(&decisions[0], Decision::Blocked { error } if error.cause == Cause::Input));
+    assert_eq!(bench.run(&load(&missing)).cause, Some(Cause::Input));
+}
+
+#[test]
+fn labels_count_where_the_port_is_labelled_and_axes_become_columns() {
+    let bench = Bench::new();
+    let with = |label: &str, source: &str| {
+        let mut inspect = node("inspected", "inspect", json!({}), &[0]);
+        inspect.inputs[0].from[0].label = Some(label.into());
+        let mut gather = node("gathered", "gather", json!({}), &[1, 1]);
+        for (from, value) in gather.inputs[0].from.iter_mut().zip([source, "fox"]) {
+            from.label = Some(label.into());
+            from.axes.insert("source".into(), value.into());
+        }
+        plan(vec![
+            node("made", "make", json!({"note": "{}"}), &[]),
+            node("n", "count", json!({"n": 2}), &[]),
+            inspect,
+            gather,
+        ])
+    };
+    bench.run(&with("owl", "owl"));
+    assert_eq!(bench.ran(&with("elk", "owl")), ["inspected"]);
+    assert_eq!(bench.ran(&with("elk", "elk")), ["gathered"]);
+    let summary = bench.run(&with("elk", "elk"));
+    let record = summary.records[3].as_ref().expect("done");
+    let table = bench.store.table(&record.outputs[0].artifact).expect("a table");
+    let batch = table.one_batch().expect("one");
+    let sources: Vec<_> =
+        batch.column_by_name("source").expect("a column").as_string::<i32>().iter().flatten().collect();
+    assert_eq!(sources, ["elk", "elk", "fox", "fox"]);
+}
+
+#[test]
+fn failures_stop_what_follows_and_keep_going_finishes_the_rest() {
+    let bench = Bench::new();
+    let plan = plan(vec![
+        node("bad", "fail", json!({}), &[]),
+        node("after", "scale", json!({"by": 1}), &[0]),
+        node("good", "count", json!({"n": 1}), &[]),
+    ]);
+    let options = RunOptions { keep_going: true, ..bench.options() };
+    let (summary, _) = bench.run_with(&plan, &options);
+    assert_eq!((summary.ran.len(), summary.failed.len(), summary.skipped.len()), (1, 1, 1));
+    assert_eq!(summary.exit_code(), 1);
+    assert_eq!(bench.reason(&plan, "bad"), "failed in the last run");
+    assert_eq!(crate::ledger::runs(&bench.store).expect("a table").n_rows(), 2);
+    let stages = crate::ledger::stages(&bench.store, Some(&summary.run)).expect("a table");
+    assert_eq!(stages.n_rows(), 3);
+}
+
+#[test]
+fn panics_and_forgotten_outputs_are_bugs_that_name_the_stage() {
+    let bench = Bench::new();
+    for (operator, words) in [("panic", "culprit panicked: index 7"), ("lazy", "did not write its output \"out\"")] {
+        let summary = bench.run(&plan(vec![node("culprit", operator, json!({}), &[])]));
+        assert_eq!(summary.exit_code(), 4);
+        assert!(summary.failed[0].1.message.contains(words), "{}", summary.failed[0].1);
+    }
+}
+
+#[test]
+fn two_runs_and_two_equal_stages_share_one_execution() {
+    let bench = Bench::new();
+    let twins = plan(vec![node("a", "slow", json!({}), &[]), node("b", "slow", json!({}), &[])]);
+    let ran: usize = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| bench.run(&twins))).collect();
+        runs.into_iter().map(|run| run.join().expect("runs").ran.len()).sum()
+    });
+    assert_eq!((ran, COUNTED.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[test]
+fn forced_and_uncacheable_stages_run_and_cut_off() {
+    let bench = Bench::new();
+    bench.run(&chain(3, 2, ""));
+    let options = RunOptions { force: [0].into(), ..bench.options() };
+    let names = |summary: RunSummary| summary.ran.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(names(bench.run_with(&chain(3, 2, ""), &options).0), ["numbers"]);
+    let mut plan = chain(3, 2, "");
+    plan.nodes[1].uncacheable = true;
+    assert_eq!(bench.ran(&plan), ["scaled"]);
+    let options = RunOptions { targets: Some([1].into()), ..bench.options() };
+    let (summary, _) = bench.run_with(&chain(9, 2, ""), &options);
+    assert_eq!(names(summary), ["numbers", "scaled"], "only what the target needs");
+}
+
+#[test]
+fn lost_and_corrupt_blobs_are_made_again() {
+    let bench = Bench::new();
+    let summary = bench.run(&chain(3, 2, ""));
+    let blob = |index: usize| {
+        let record: &Record = summary.records[index].as_ref().expect("done");
+        bench.store.blob(&record.outputs[0].files[0])
+    };
+    fs::remove_file(blob(1)).expect("removed");
+    assert_eq!(bench.ran(&chain(3, 2, "")), ["scaled"]);
+    // Damaged without a change of size: seen only by the stage that reads it.
+    let path = blob(0);
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[30] ^= 1;
+    fs::remove_file(&path).expect("removed");
+    fs::write(&path, bytes).expect("written");
+    let summary = bench.run(&chain(3, 4, ""));
+    let mut ran: Vec<_> = summary.ran.iter().map(ToString::to_string).collect();
+    ran.sort();
+    assert_eq!((ran, summary.cause), (vec!["gathered".to_owned(), "numbers".into(), "scaled".into()], None));
+}
+
+#[test]
+fn cancelling_ends_a_run_at_once_and_the_next_one_goes_on() {
+    let bench = Bench::new();
+    let plan = plan(vec![node("n", "count", json!({"n": 1}), &[]), node("w", "wait", json!({}), &[])]);
+    let cancel = AtomicBool::new(false);
+    let on_event = |event| {
+        if matches!(event, Event::StageEnded { outcome: Ended::Ran, .. }) {
+            cancel.store(true, Ordering::Relaxed);
+        }
+    };
+    let summary = run(&plan, &bench.store, &bench.options(), &RUNNERS, &cancel, &on_event).expect("runs");
+    assert_eq!(summary.exit_code(), 130);
+    let decisions = decide(&plan, &bench.store);
+    assert!(matches!(decisions[..], [Decision::Hit { .. }, Decision::Run { .. }]));
+}
+
+#[test]
+fn an_unwritable_store_is_one_clear_error() {
+    let bench = Bench::new();
+    let store = Store::open("/proc/fuseline-store").expect("opens");
+    let result = run(&chain(1, 1, ""), &store, &bench.options(), &RUNNERS, &AtomicBool::new(false), &|_| {});
+    assert_eq!(result.expect_err("not writable").cause(), Cause::Environment);
+}
+
+fn script(bench: &Bench, text: &str) -> RunOptions {
+    use std::os::unix::fs::PermissionsExt;
+    let path = bench.home.path().join("worker");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    RunOptions { worker: path, ..bench.options() }
+}
+
+fn remote(by: i64) -> Plan {
+    plan(vec![
+        node("n", "count", json!({"n": 3}), &[]),
+        node("far", "remote", json!({"by": by, "note": "secret"}), &[0]),
+    ])
+}
+
+#[test]
+fn a_worker_does_the_work_and_reports() {
+    let bench = Bench::new();
+    let test = std::env::current_exe().expect("this program");
+    let entry = "schedule::tests::worker_main --exact --ignored --nocapture";
+    let options = script(&bench, &format!("ATTEMPT=\"$1\" exec {} {entry}", test.display()));
+    let (summary, events) = bench.run_with(&remote(2), &options);
+    assert_eq!(summary.cause, None, "{:?}", summary.failed);
+    assert_eq!(bench.values(&summary, 1), [0, 2, 4]);
+    assert!(events.iter().any(|event| matches!(event, Event::Note { text, .. } if text == "1 threads")));
+    let record = summary.records[1].as_ref().expect("done");
+    assert!(record.made.peak_bytes.is_some_and(|bytes| bytes > 1 << 20));
+    assert_eq!(fs::read_dir(bench.store.root().join("work")).expect("work").count(), 0);
+    let (summary, _) = bench.run_with(&remote(2), &bench.options());
+    assert_eq!(summary.hits.len(), 2, "no worker is started for a hit");
+}
+
+#[test]
+#[ignore = "the worker of other tests"]
+fn worker_main() {
+    let attempt = std::env::var("ATTEMPT").expect("set by the script");
+    std::process::exit(worker::main(Path::new(&attempt), &RUNNERS).into());
+}
+
+#[test]
+fn a_worker_that_dies_is_an_error_with_its_last_words() {
+    let bench = Bench::new();
+    for (text, exit, words) in [
+        ("echo no more memory >&2; kill -9 $$", 3, "far was killed; its last words:\n  no more memory"),
+        ("kill -SEGV $$", 4, "crashed by SIGSEGV"),
+        ("exit 7", 4, "status 7 and no result"),
+    ] {
+        let (summary, _) = bench.run_with(&remote(1), &script(&bench, text));
+        assert_eq!(summary.exit_code(), exit, "{text}");
+        assert!(summary.failed[0].1.message.contains(words), "{}", summary.failed[0].1);
+    }
+    let (summary, _) = bench.run_with(&remote(1), &bench.options());
+    assert_eq!(summary.exit_code(), 3);
+    assert!(summary.failed[0].1.message.starts_with("failed to start the worker"));
+}
+
+#[test]
+fn a_cancelled_worker_is_asked_to_stop() {
+    let bench = Bench::new();
+    let cancel = AtomicBool::new(false);
+    let on_event = |event| {
+        if matches!(&event, Event::StageStarted { stage, .. } if stage.stage == "far") {
+            cancel.store(true, Ordering::Relaxed);
+        }
+    };
+    let options = script(&bench, "read line; test \"$line\" = cancel && exit 75; sleep 60");
+    let summary = run(&remote(1), &bench.store, &options, &RUNNERS, &cancel, &on_event).expect("runs");
+    assert_eq!(summary.exit_code(), 130);
+    assert!(summary.seconds < 30.0, "it did not wait for the sleep");
+}

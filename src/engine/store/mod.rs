@@ -1,0 +1,452 @@
+//! Artifacts and the records of how they were made.
+//!
+//! ```text
+//! format                     one line: layout version and hash name
+//! cas/ab/<64 hex>            blobs, read only; a manifest is a blob too
+//! views/<artifact>/          an artifact as a folder with its real file names (hard links)
+//! ac/ab/<stage key>/<n>.rec  action records; more than one only if a rerun gave other bytes
+//! keys/ab/<stage key>.json   the key's own preimage, readable
+//! runs/<ulid>/               what was asked and done (see the ledger)
+//! index/                     rebuildable: the last key of each stage, digests of external files
+//! work/<stage key>/<attempt>/ scratch of a running attempt
+//! locks/ tmp/ quarantine/
+//! ```
+//!
+//! A record is trusted, a blob verifies itself. A record whose blobs are gone
+//! is a miss. Opening a store writes nothing; [`Store::prepare`] makes it
+//! ready to be written to. Several processes may share a store.
+//!
+//! Must not know stages' names, operators or plans.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fuseline_contract::{Digest, Key, Table};
+
+use crate::error::{At, Error, Result};
+
+pub mod content;
+pub mod fault;
+pub mod files;
+pub mod manifest;
+pub mod publish;
+pub mod table;
+
+pub use fault::Faults;
+pub use manifest::{ArtifactKind, Manifest, OutputRecord, Record};
+
+const FORMAT: &str = "fuseline store 1 blake3";
+const FOLDERS: [&str; 10] = ["cas", "views", "ac", "keys", "runs", "index", "work", "locks", "tmp", "quarantine"];
+
+/// A store on a local or shared file system. Clones share what is known.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    known: Arc<Known>,
+}
+
+/// What this process knows of a store.
+#[derive(Debug, Default)]
+struct Known {
+    /// Blobs whose bytes were compared with their name.
+    verified: Mutex<HashSet<Digest>>,
+    faults: Faults,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Miss {
+    /// There is none.
+    NoRecord,
+    /// A blob is not there, or has another size; the output it belongs to.
+    Blob {
+        /// The output's name.
+        output: String,
+        /// The blob.
+        digest: Digest,
+    },
+}
+
+impl Store {
+    /// A store at a folder, which need not exist yet. Nothing is written.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::with_faults(root, Faults::from_env())
+    }
+
+    /// As [`Store::open`], failing on purpose where told to.
+    pub fn with_faults(root: impl Into<PathBuf>, faults: Faults) -> Result<Self> {
+        let root: PathBuf = root.into();
+        let root = std::path::absolute(&root).map_err(|error| Error::io("find", &root, error))?;
+        let store = Self { root, known: Arc::new(Known { verified: Mutex::default(), faults }) };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    /// Whether the store exists and is ours.
+    fn check_format(&self) -> Result<bool> {
+        let path = self.root.join("format");
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim_end() == FORMAT => Ok(true),
+            Ok(text) => Err(Error::Format {
+                root: self.root.clone(),
+                found: text.lines().next().unwrap_or_default().to_owned(),
+                expected: FORMAT.to_owned(),
+            }),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(Error::io("read", &path, error)),
+        }
+    }
+
+    /// Makes the folders and checks that they can be written to.
+    pub fn prepare(&self) -> Result<()> {
+        if !self.check_format()? {
+            fs::create_dir_all(&self.root).at("create the store", &self.root)?;
+            let mut entries = fs::read_dir(&self.root).at("read", &self.root)?;
+            let foreign = entries
+                .any(|entry| entry.is_ok_and(|entry| !FOLDERS.contains(&entry.file_name().to_string_lossy().as_ref())));
+            // Another process may be preparing the same store.
+            if foreign && !self.check_format()? {
+                return Err(Error::NotAStore { root: self.root.clone() });
+            }
+        }
+        for folder in FOLDERS {
+            let path = self.root.join(folder);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("create", &path, error));
+                }
+                _ => {}
+            }
+        }
+        let temporary = self.temporary("prepare");
+        let mut file = File::create_new(&temporary).at("write to the store", &self.root)?;
+        if !self.check_format()? {
+            writeln!(file, "{FORMAT}").and_then(|()| file.sync_all()).at("write", &temporary)?;
+            publish::create_only(&temporary, &self.root.join("format"))?;
+            publish::sync_folder(&self.root)?;
+        } else {
+            let _ = fs::remove_file(&temporary);
+        }
+        Ok(())
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where to fail on purpose.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.known.faults
+    }
+
+    /// A new path in `tmp/`; nothing is made there.
+    pub(crate) fn temporary(&self, what: &str) -> PathBuf {
+        self.root.join("tmp").join(format!("{what}-{}", ulid::Ulid::new()))
+    }
+
+    /// Where a blob lies.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("cas").join(&hex[..2]).join(hex)
+    }
+
+    /// Where the preimage of a key lies.
+    pub fn preimage(&self, key: &Key) -> PathBuf {
+        let hex = key.to_string();
+        self.root.join("keys").join(&hex[..2]).join(format!("{hex}.json"))
+    }
+
+    /// The folder of the records of a key.
+    pub(crate) fn records(&self, key: &Key) -> PathBuf {
+        let hex = key.to_string();
+        self.root.join("ac").join(&hex[..2]).join(hex)
+    }
+
+    /// The record that answers for a key: the first that was published, unless
+    /// a forced rerun supersedes it. Whether its blobs are there is not looked at.
+    pub fn record(&self, key: &Key) -> Option<Record> {
+        self.all_records(key)
+            .into_iter()
+            .map(|(_, record)| record)
+            .reduce(|chosen, record| if record.supersedes { record } else { chosen })
+    }
+
+    /// Every readable record of a key with its number, in order.
+    pub(crate) fn all_records(&self, key: &Key) -> Vec<(u32, Record)> {
+        let folder = self.records(key);
+        let read = |number: u32| fs::read(folder.join(format!("{number}.rec")));
+        let mut records = Vec::new();
+        // Numbers have no gap but where a record was swept.
+        let (mut number, mut gaps) = (1, 0);
+        while gaps < 2 {
+            match read(number) {
+                Ok(bytes) => {
+                    if let Some(record) = Record::parse(&bytes).filter(|record| record.key == *key) {
+                        records.push((number, record));
+                    }
+                }
+                Err(_) => gaps += 1,
+            }
+            number += 1;
+        }
+        records
+    }
+
+    /// The record of a key whose blobs are all there, in the right size.
+    pub fn lookup(&self, key: &Key) -> Result<Record, Miss> {
+        let record = self.record(key).ok_or(Miss::NoRecord)?;
+        for output in &record.outputs {
+            let missing = output.blobs().find(|digest| !self.has(digest));
+            if let Some(digest) = missing {
+                return Err(Miss::Blob { output: output.name.clone(), digest });
+            }
+        }
+        Ok(record)
+    }
+
+    /// Whether a blob is there, in the right size.
+    pub fn has(&self, digest: &Digest) -> bool {
+        fs::metadata(self.blob(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == digest.size)
+    }
+
+    /// Compares a blob's bytes with its name, once a process. A bad one is
+    /// moved aside, so that it counts as a miss.
+    pub fn verify(&self, digest: &Digest) -> Result<()> {
+        if self.known.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(digest) {
+            return Ok(());
+        }
+        let path = self.blob(digest);
+        let found = files::digest_file(&path).map_err(|error| match error {
+            Error::External { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::BlobMissing { digest: *digest }
+            }
+            Error::External { path, source } => Error::io("read", &path, source),
+            other => other,
+        })?;
+        self.judge(digest, found)
+    }
+
+    fn judge(&self, digest: &Digest, found: Digest) -> Result<()> {
+        if found != *digest {
+            return Err(Error::BlobCorrupt { digest: *digest, quarantine: self.quarantine(digest)? });
+        }
+        self.mark_verified(digest);
+        Ok(())
+    }
+
+    /// Moves a bad blob aside and says where it lies now.
+    pub(crate) fn quarantine(&self, digest: &Digest) -> Result<PathBuf> {
+        let folder = self.root.join("quarantine");
+        let to = folder.join(format!("{}-{}", digest.hex(), ulid::Ulid::new()));
+        fs::create_dir_all(&folder).at("create", &folder)?;
+        fs::rename(self.blob(digest), &to).at("move a corrupt blob to", &to)?;
+        Ok(to)
+    }
+
+    pub(crate) fn mark_verified(&self, digest: &Digest) {
+        self.known.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
+    }
+
+    /// Reads a small blob whole; its bytes are compared with its name.
+    pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let path = self.blob(digest);
+        let mut bytes = Vec::with_capacity(usize::try_from(digest.size).unwrap_or(0));
+        match File::open(&path) {
+            Ok(mut file) => file.read_to_end(&mut bytes).at("read", &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::BlobMissing { digest: *digest });
+            }
+            Err(error) => return Err(Error::io("read", &path, error)),
+        };
+        self.judge(digest, Digest::of_bytes(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// The manifest of an artifact.
+    pub fn manifest(&self, artifact: &Digest) -> Result<Manifest> {
+        let bytes = self.read_blob(artifact)?;
+        Manifest::parse(&bytes)
+            .ok_or_else(|| Error::Damaged { path: self.blob(artifact), detail: "not a manifest".to_owned() })
+    }
+
+    /// The files of an artifact: real names, and where their blobs lie.
+    pub fn files(&self, artifact: &Digest) -> Result<Vec<(String, PathBuf)>> {
+        let manifest = self.manifest(artifact)?;
+        Ok(manifest.files.into_iter().map(|file| (file.name, self.blob(&file.digest))).collect())
+    }
+
+    /// Compares all bytes of an artifact with its manifest, once a process.
+    pub fn verify_artifact(&self, artifact: &Digest) -> Result<()> {
+        self.manifest(artifact)?.files.iter().try_for_each(|file| self.verify(&file.digest))
+    }
+
+    /// Reads a table artifact.
+    pub fn table(&self, artifact: &Digest) -> Result<Table> {
+        let manifest = self.manifest(artifact)?;
+        let mut tables = Vec::new();
+        for file in &manifest.files {
+            self.verify(&file.digest)?;
+            tables.push(table::read(&self.blob(&file.digest))?);
+        }
+        match tables.len() {
+            1 => Ok(tables.remove(0)),
+            _ => Ok(Table::concat(&tables)?),
+        }
+    }
+
+    /// The artifact as a folder with its real file names, made on demand.
+    ///
+    /// Files are hard links into `cas/`; a folder whose links no longer lead to
+    /// the present blobs is made anew.
+    pub fn view(&self, artifact: &Digest) -> Result<PathBuf> {
+        let manifest = self.manifest(artifact)?;
+        let view = self.root.join("views").join(artifact.hex());
+        if self.leads_to_blobs(&view, &manifest) {
+            return Ok(view);
+        }
+        let fresh = self.temporary("view");
+        for file in &manifest.files {
+            let (path, blob) = (fresh.join(&file.name), self.blob(&file.digest));
+            let folder = path.parent().expect("inside the view");
+            fs::create_dir_all(folder).at("create", folder)?;
+            if !self.has(&file.digest) {
+                return Err(Error::BlobMissing { digest: file.digest });
+            }
+            if fs::hard_link(&blob, &path).is_err() {
+                std::os::unix::fs::symlink(&blob, &path).at("link", &path)?;
+            }
+        }
+        if view.exists() {
+            let stale = self.temporary("stale-view");
+            if fs::rename(&view, &stale).is_ok() {
+                let _ = fs::remove_dir_all(&stale);
+            }
+        }
+        // Another process may have made it meanwhile: a folder that is not empty is not replaced.
+        if let Err(error) = fs::rename(&fresh, &view) {
+            let _ = fs::remove_dir_all(&fresh);
+            if !self.leads_to_blobs(&view, &manifest) {
+                return Err(Error::io("create", &view, error));
+            }
+        }
+        Ok(view)
+    }
+
+    fn leads_to_blobs(&self, view: &Path, manifest: &Manifest) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        manifest.files.iter().all(|file| {
+            let (linked, blob) = (fs::metadata(view.join(&file.name)), fs::metadata(self.blob(&file.digest)));
+            matches!((linked, blob), (Ok(linked), Ok(blob))
+                if (linked.dev(), linked.ino()) == (blob.dev(), blob.ino()) && blob.len() == file.digest.size)
+        })
+    }
+
+    /// The parts of a key as they were written when it was first asked for.
+    pub fn key_parts(&self, key: &Key) -> Option<serde_json::Value> {
+        let bytes = fs::read(self.preimage(key)).ok()?;
+        let mut preimage: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        preimage.get_mut("parts").map(serde_json::Value::take)
+    }
+
+    /// Remembers the parts of a key.
+    pub(crate) fn remember_key(&self, key: &crate::key::StageKey) -> Result<()> {
+        let path = self.preimage(&key.key);
+        if self.key_parts(&key.key).is_some() {
+            return Ok(());
+        }
+        let json = serde_json::json!({ "key": key.key, "parts": key.parts.to_json() });
+        write_replacing(&path, &self.temporary("key"), json.to_string().as_bytes())
+    }
+
+    /// The folder of an attempt.
+    pub(crate) fn attempt(&self, key: &Key, attempt: &str) -> PathBuf {
+        self.work(key).join(attempt)
+    }
+
+    /// The folder of all attempts at a key.
+    pub(crate) fn work(&self, key: &Key) -> PathBuf {
+        self.root.join("work").join(key.to_string())
+    }
+
+    /// Takes the lock of a key if nobody holds it. It is freed when dropped,
+    /// and by the system when its holder dies. It only saves work:
+    /// correctness rests on create-only publication.
+    pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<File>> {
+        let path = self.root.join("locks").join(key.to_string());
+        let file = File::options().create(true).append(true).open(&path).at("open", &path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            // A file system without locks: both run, and one record is kept.
+            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(Some(file)),
+            Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
+        }
+    }
+}
+
+/// Writes a file beside and renames it into place; for what is rebuildable.
+pub(crate) fn write_replacing(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().expect("a file in the store");
+    fs::create_dir_all(folder).at("create", folder)?;
+    fs::write(temporary, bytes).at("write", temporary)?;
+    fs::rename(temporary, path).at("write", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_writes_nothing_and_preparing_twice_is_fine() {
+        let home = tempfile::tempdir().expect("a folder");
+        let root = home.path().join("deep/store");
+        let store = Store::open(&root).expect("opens");
+        assert!(!root.exists());
+        store.prepare().expect("prepares");
+        store.prepare().expect("prepares again");
+        assert_eq!(fs::read_to_string(root.join("format")).expect("format").trim(), FORMAT);
+        assert_eq!(fs::read_dir(root.join("tmp")).expect("tmp").count(), 0);
+    }
+
+    #[test]
+    fn foreign_folders_and_versions_are_refused() {
+        let home = tempfile::tempdir().expect("a folder");
+        fs::write(home.path().join("thesis.tex"), "x").expect("written");
+        let error = Store::open(home.path()).expect("opens").prepare().expect_err("not ours");
+        assert!(matches!(error, Error::NotAStore { .. }), "{error}");
+        fs::write(home.path().join("format"), "fuseline store 9 sha\n").expect("written");
+        let error = Store::open(home.path()).expect_err("another version");
+        assert!(error.to_string().contains("fuseline store 9"), "{error}");
+    }
+
+    #[test]
+    fn an_unwritable_store_is_the_environments_fault() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("file");
+        fs::write(&file, "x").expect("written");
+        for root in [file.join("store"), PathBuf::from("/proc/fuseline-store")] {
+            let error = match Store::open(&root) {
+                Ok(store) => store.prepare().expect_err("cannot be made"),
+                Err(error) => error,
+            };
+            assert_eq!(error.cause(), fuseline_contract::Cause::Environment, "{error}");
+        }
+    }
+
+    #[test]
+    fn locks_exclude_within_a_process_too() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path()).expect("opens");
+        store.prepare().expect("prepares");
+        let key = Key([1; 32]);
+        let held = store.try_lock(&key).expect("locks");
+        assert!(held.is_some());
+        assert!(store.try_lock(&key).expect("asks").is_none());
+        drop(held);
+        assert!(store.try_lock(&key).expect("locks").is_some());
+    }
+}

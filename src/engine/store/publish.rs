@@ -1,0 +1,347 @@
+//! Publication: after any crash there is either the whole result or none.
+//!
+//! Order, all on one file system: outputs are written and synced in the
+//! attempt's folder; each file moves into `cas/` create-only; the touched
+//! folders are synced; the action record is written, synced and moved
+//! create-only into `ac/`, which is the commit point. Errors on this path fail
+//! the stage. The points at which tests fail on purpose are in [`super::fault`].
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use fuseline_contract::{Digest, Table};
+
+use crate::error::{At, Error, Result};
+use crate::store::manifest::{Manifest, ManifestFile, OutputRecord, Record};
+use crate::store::{Store, content, files, table};
+
+/// An output that lies complete in an attempt's folder.
+#[derive(Debug)]
+pub struct Staged {
+    /// What it consists of.
+    pub manifest: Manifest,
+    /// Its files as they lie, in the manifest's order.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Writes a table output into an empty folder.
+pub fn stage_table(table: &Table, folder: &Path) -> Result<Staged> {
+    let table = table::normalise(table)?;
+    let (content, columns) = content::table(&table)?;
+    fs::create_dir_all(folder).at("create", folder)?;
+    let path = folder.join(table::FILE_NAME);
+    let digest = table::write(&table, &path)?;
+    let file = ManifestFile { name: table::FILE_NAME.to_owned(), digest };
+    let manifest = Manifest::table(content, table.n_rows() as u64, columns, vec![file]);
+    Ok(Staged { manifest, paths: vec![path] })
+}
+
+/// Takes a model folder that an operator has filled. Links are replaced by
+/// copies, so that nothing outside is shared with the store.
+pub fn stage_model(folder: &Path) -> Result<Staged> {
+    let (mut entries, mut paths) = (Vec::new(), Vec::new());
+    for (name, path) in files::list(folder)? {
+        let meta = fs::symlink_metadata(&path).at("read", &path)?;
+        if meta.is_symlink() || meta.nlink() > 1 {
+            let copy = path.with_extension("fuseline-copy");
+            fs::copy(&path, &copy).at("copy", &path)?;
+            fs::set_permissions(&copy, Permissions::from_mode(0o644)).at("copy", &path)?;
+            fs::rename(&copy, &path).at("copy", &path)?;
+        }
+        File::open(&path).and_then(|file| file.sync_all()).at("write", &path)?;
+        entries.push(ManifestFile { name, digest: files::digest_file(&path)? });
+        paths.push(path);
+    }
+    let content = content::model(
+        entries.iter().zip(&paths).map(|(file, path)| (file.name.as_str(), path.as_path(), file.digest)),
+    )?;
+    Ok(Staged { manifest: Manifest::model(content, entries), paths })
+}
+
+/// Moves staged outputs, named in the order of the ports, into the store.
+/// Nothing refers to them until a record does.
+pub fn outputs(store: &Store, staged: &[(String, Staged)]) -> Result<Vec<OutputRecord>> {
+    store.faults().pass("outputs-written").at("write", store.root())?;
+    let mut touched = BTreeSet::new();
+    let mut outputs = Vec::new();
+    for (name, staged) in staged {
+        for (file, path) in staged.manifest.files.iter().zip(&staged.paths) {
+            move_blob(store, path, &file.digest, &mut touched)?;
+        }
+        let bytes = staged.manifest.bytes();
+        let artifact = put(store, &bytes, &mut touched)?;
+        outputs.push(OutputRecord::new(name, artifact, &staged.manifest));
+    }
+    sync_all(store, touched)?;
+    Ok(outputs)
+}
+
+/// Puts bytes as a blob of their own: a log.
+pub fn put_bytes(store: &Store, bytes: &[u8]) -> Result<Digest> {
+    let mut touched = BTreeSet::new();
+    let digest = put(store, bytes, &mut touched)?;
+    sync_all(store, touched)?;
+    Ok(digest)
+}
+
+fn sync_all(store: &Store, touched: BTreeSet<PathBuf>) -> Result<()> {
+    touched.iter().try_for_each(|folder| sync_folder(folder))?;
+    store.faults().pass("folders-synced").at("write", store.root())
+}
+
+fn put(store: &Store, bytes: &[u8], touched: &mut BTreeSet<PathBuf>) -> Result<Digest> {
+    let digest = Digest::of_bytes(bytes);
+    if !store.has(&digest) {
+        let temporary = store.temporary("blob");
+        write_synced(&temporary, bytes)?;
+        move_blob(store, &temporary, &digest, touched)?;
+    }
+    Ok(digest)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create_new(path).at("create", path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).at("write", path)
+}
+
+fn move_blob(store: &Store, from: &Path, digest: &Digest, touched: &mut BTreeSet<PathBuf>) -> Result<()> {
+    fs::set_permissions(from, Permissions::from_mode(0o444)).at("write", from)?;
+    store.faults().pass("blob-synced").at("write", from)?;
+    let to = store.blob(digest);
+    let folder = make_folder(&to, touched)?;
+    if to.exists() && !store.has(digest) {
+        store.quarantine(digest)?;
+    }
+    create_only(from, &to)?;
+    store.mark_verified(digest);
+    touched.insert(folder);
+    store.faults().pass("blob-linked").at("write", &to)
+}
+
+/// Makes the folder of a path and remembers its parent for syncing if it is new.
+fn make_folder(path: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<PathBuf> {
+    let folder = path.parent().expect("a path inside the store").to_owned();
+    if !folder.is_dir() {
+        make_folder(&folder, touched)?;
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create", &folder, error));
+            }
+            _ => {}
+        }
+        touched.insert(folder.parent().expect("inside the store").to_owned());
+    }
+    Ok(folder)
+}
+
+/// Moves a file to where nothing may be yet; says whether it was moved. If
+/// something is there, ours is dropped.
+pub(crate) fn create_only(from: &Path, to: &Path) -> Result<bool> {
+    let moved = match fs::hard_link(from, to) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        // A file system without hard links; a race there replaces a file by an equal one.
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+            if to.exists() {
+                false
+            } else {
+                return fs::rename(from, to).at("create", to).map(|()| true);
+            }
+        }
+        Err(error) => return Err(Error::io("create", to, error)),
+    };
+    fs::remove_file(from).at("remove", from)?;
+    Ok(moved)
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|file| file.sync_all()).at("write", folder)
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub struct Committed {
+    /// The record that answers for the key from now on.
+    pub record: Record,
+    /// The key had a record of other outputs already, and nobody asked for a
+    /// rerun: the operator's result is not determined by its key.
+    pub differed: bool,
+}
+
+/// Commits a record whose blobs are all in the store. Of several, the first
+/// answers, unless a later one supersedes it or its blobs are gone.
+pub fn commit(store: &Store, mut record: Record) -> Result<Committed> {
+    let folder = store.records(&record.key);
+    loop {
+        let known = store.all_records(&record.key);
+        let answering = store.record(&record.key);
+        if let Some(answering) = &answering {
+            if answering.same_outputs(&record) {
+                return Ok(Committed { record: answering.clone(), differed: false });
+            }
+            let whole = answering.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| store.has(&blob));
+            record.supersedes |= !whole;
+        }
+        let mut number = known.last().map_or(1, |(number, _)| number + 1);
+        let mut touched = BTreeSet::new();
+        let mut to = folder.join(format!("{number}.rec"));
+        make_folder(&to, &mut touched)?;
+        // An unreadable record keeps its number.
+        while to.exists() {
+            number += 1;
+            to = folder.join(format!("{number}.rec"));
+        }
+        let temporary = store.temporary("record");
+        write_synced(&temporary, &record.bytes())?;
+        store.faults().pass("record-written").at("write", &temporary)?;
+        if !create_only(&temporary, &to)? {
+            continue;
+        }
+        touched.insert(folder.clone());
+        touched.iter().try_for_each(|folder| sync_folder(folder))?;
+        store.faults().pass("record-linked").at("write", &to)?;
+        let differed = answering.is_some() && !record.supersedes;
+        let record = if differed { answering.unwrap_or(record) } else { record };
+        return Ok(Committed { record, differed });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field};
+    use fuseline_contract::Key;
+
+    use super::*;
+    use crate::store::fault::POINTS;
+    use crate::store::manifest::Made;
+    use crate::store::{Faults, Miss};
+
+    const KEY: Key = Key([7; 32]);
+
+    fn numbers(n: i64) -> Table {
+        let array = Arc::new(Int64Array::from_iter_values(0..n));
+        Table::of_columns(vec![(Field::new("x", DataType::Int64, false), array)]).expect("a table")
+    }
+
+    fn publish(store: &Store, table: &Table, supersedes: bool) -> Result<Committed> {
+        let folder = store.temporary("attempt");
+        let staged = stage_table(table, &folder)?;
+        let outputs = outputs(store, &[("rows".to_owned(), staged)])?;
+        let committed = commit(store, Record::new(KEY, "toy", outputs, supersedes, Made::default()))?;
+        store.faults().pass("work-removed").at("remove", &folder)?;
+        Ok(committed)
+    }
+
+    fn store(home: &Path, fault: &str) -> Store {
+        let store = Store::with_faults(home, Faults::parse(fault).unwrap_or_default()).expect("opens");
+        store.prepare().expect("prepares");
+        store
+    }
+
+    #[test]
+    fn a_failure_at_any_point_leaves_all_or_nothing_and_a_rerun_succeeds() {
+        for (index, point) in POINTS.iter().enumerate() {
+            for nth in 1..=2 {
+                let home = tempfile::tempdir().expect("a folder");
+                let result = publish(&store(home.path(), &format!("{point}:full:{nth}")), &numbers(3), false);
+                if nth == 2 && !point.starts_with("blob-") {
+                    assert!(result.is_ok(), "{point} is passed once");
+                    continue;
+                }
+                let error = result.expect_err(point);
+                assert!(error.hint().is_some_and(|hint| hint.contains("disk space")), "{error}");
+                let store = store(home.path(), "");
+                let committed = index >= POINTS.iter().position(|p| *p == "record-linked").expect("listed");
+                match store.lookup(&KEY) {
+                    Ok(record) if committed => {
+                        assert_eq!(store.table(&record.outputs[0].artifact).expect("whole").n_rows(), 3);
+                    }
+                    other => assert!(other == Err(Miss::NoRecord) && !committed, "{point}"),
+                }
+                let record = publish(&store, &numbers(3), false).expect("reruns").record;
+                assert_eq!(store.lookup(&KEY), Ok(record));
+            }
+        }
+    }
+
+    #[test]
+    fn equal_results_share_a_record_and_other_ones_are_kept_aside() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path(), "");
+        let first = publish(&store, &numbers(3), false).expect("published").record;
+        assert_eq!(publish(&store, &numbers(3), false).expect("again").record, first);
+        assert_eq!(store.all_records(&KEY).len(), 1);
+        let other = publish(&store, &numbers(4), false).expect("published");
+        assert!(other.differed);
+        assert_eq!(other.record, first);
+        assert_eq!(store.all_records(&KEY).len(), 2);
+        assert_eq!(store.record(&KEY).expect("a record"), first);
+        let forced = publish(&store, &numbers(5), true).expect("published");
+        assert!(!forced.differed);
+        assert_eq!(store.record(&KEY).expect("a record").rows(), Some(5));
+    }
+
+    #[test]
+    fn missing_truncated_and_flipped_blobs_are_misses() {
+        let home = tempfile::tempdir().expect("a folder");
+        let blob = |store: &Store| {
+            let record = publish(store, &numbers(3), false).expect("published").record;
+            (store.blob(&record.outputs[0].files[0]), record)
+        };
+        let first = store(home.path(), "");
+        let (path, record) = blob(&first);
+        fs::remove_file(&path).expect("removed");
+        assert!(matches!(first.lookup(&KEY), Err(Miss::Blob { .. })));
+
+        blob(&first);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("writable");
+        File::options().write(true).open(&path).expect("open").set_len(10).expect("truncated");
+        assert!(matches!(first.lookup(&KEY), Err(Miss::Blob { .. })));
+
+        blob(&first);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[20] ^= 1;
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("writable");
+        fs::write(&path, bytes).expect("written");
+        let fresh = store(home.path(), "");
+        let error = fresh.table(&record.outputs[0].artifact).expect_err("corrupt");
+        assert!(matches!(error, Error::BlobCorrupt { .. }), "{error}");
+        assert!(matches!(fresh.lookup(&KEY), Err(Miss::Blob { .. })));
+        assert_eq!(fs::read_dir(home.path().join("quarantine")).expect("quarantine").count(), 2);
+    }
+
+    #[test]
+    fn another_result_replaces_a_record_whose_blobs_are_gone() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path(), "");
+        let first = publish(&store, &numbers(3), false).expect("published").record;
+        fs::remove_file(store.blob(&first.outputs[0].files[0])).expect("removed");
+        let second = publish(&store, &numbers(4), false).expect("published");
+        assert!(!second.differed);
+        assert_eq!(store.lookup(&KEY).expect("a hit").rows(), Some(4));
+    }
+
+    #[test]
+    fn views_have_real_names_and_linked_files_are_copied() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(&home.path().join("store"), "");
+        let own = home.path().join("own.json");
+        fs::write(&own, "{}").expect("written");
+        let folder = store.temporary("model");
+        fs::create_dir_all(folder.join("sub")).expect("made");
+        fs::hard_link(&own, folder.join("config.json")).expect("linked");
+        std::os::unix::fs::symlink(&own, folder.join("sub/link.json")).expect("linked");
+        let staged = stage_model(&folder).expect("staged");
+        let outputs = outputs(&store, &[("model".to_owned(), staged)]).expect("published");
+        assert_ne!(fs::metadata(&own).expect("there").permissions().mode() & 0o200, 0);
+        let view = store.view(&outputs[0].artifact).expect("a view");
+        assert_eq!(fs::read_to_string(view.join("sub/link.json")).expect("read"), "{}");
+        assert_eq!(store.view(&outputs[0].artifact).expect("the same"), view);
+    }
+}
