@@ -136,7 +136,7 @@ fn has_outputs(record: &Record, node: &crate::plan::Node) -> bool {
 }
 
 /// What will become of every instance, in the order of the plan, if the
-/// pipeline is run now. Writes nothing.
+/// pipeline is run now. Writes nothing but remembered digests of external files.
 pub fn decide(plan: &Plan, store: &Store) -> Vec<Decision> {
     decide_forced(plan, store, BTreeSet::new())
 }

@@ -20,7 +20,7 @@ use crate::decide::{Decider, Verdict};
 use crate::error::{At, Error};
 use crate::executor::local;
 use crate::key::StageKey;
-use crate::ledger::{Last, Latest, Ledger, StageEntry};
+use crate::ledger::{self, Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
 use crate::resources::{Granted, Machine, Pool};
 use crate::store::{Record, Store, publish};
@@ -109,7 +109,7 @@ struct Message {
 
 enum End {
     /// It ran, or failed.
-    Ran { outcome: Outcome, stdout: Option<Digest>, stderr: Option<Digest> },
+    Ran { outcome: Box<Outcome>, stdout: Option<Digest>, stderr: Option<Digest> },
     /// Another process had made it meanwhile.
     Hit(Box<Record>),
     /// An input's bytes are gone or damaged; the instance that made it.
@@ -402,7 +402,7 @@ impl<'a> Driver<'a> {
         let (shared, send, place) = (self.shared, send.clone(), node.entry.traits.place);
         let held = granted.clone();
         let work = move || {
-            let (started_ms, clock) = (worker::now_ms(), Instant::now());
+            let (started_ms, clock) = (ledger::now_ms(), Instant::now());
             let end = run_attempt(shared, &spec, place, &inputs, &granted);
             // The receiver lives as long as the scope.
             let _ = send.send(Message { index, end, granted, started_ms, seconds: clock.elapsed().as_secs_f64() });
@@ -432,7 +432,7 @@ impl<'a> Driver<'a> {
                 entry.started_ms = started_ms;
                 entry.seconds = seconds;
                 entry.peak_bytes = outcome.peak_bytes;
-                entry.host = Some(outcome.host);
+                entry.host = Some(outcome.host.clone());
                 (entry.stdout, entry.stderr) = (stdout, stderr);
                 entry.reason = self.origins.get(&index).cloned();
                 match outcome.result {
@@ -453,7 +453,7 @@ impl<'a> Driver<'a> {
             key: self.keys.get(&index).copied(),
             outcome: String::new(),
             reason: None,
-            started_ms: worker::now_ms(),
+            started_ms: ledger::now_ms(),
             seconds: 0.0,
             peak_bytes: None,
             host: None,
@@ -583,7 +583,7 @@ impl<'a> Driver<'a> {
 fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize, Digest)], granted: &Granted) -> End {
     let store = shared.store;
     let failed = |error: StageError| End::Ran {
-        outcome: Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: worker::host() },
+        outcome: Box::new(Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: ledger::host() }),
         stdout: None,
         stderr: None,
     };
@@ -626,7 +626,7 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
         Place::Thread => {
             let clock = Instant::now();
             let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report);
-            Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: worker::host() }
+            Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: ledger::host() }
         }
     };
     let log = |name: &str| {
@@ -642,7 +642,7 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
     if let Err(source) = store.faults().pass("work-removed") {
         return failed(Error::io("remove", &folder, source).into());
     }
-    End::Ran { outcome, stdout, stderr }
+    End::Ran { outcome: Box::new(outcome), stdout, stderr }
 }
 
 /// Waits for the lock of a key, which another process may hold.

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use fuseline_contract::{Cause, Runner, StageError};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -21,6 +21,7 @@ use nix::unistd::{getpgrp, getpid};
 
 use crate::attempt::{Outcome, PROTOCOL, Report, Spec};
 use crate::error::At;
+use crate::ledger::{host, now_ms};
 use crate::run::StageRun;
 use crate::store::manifest::Made;
 use crate::store::{Record, Store, files, publish};
@@ -79,16 +80,6 @@ pub(crate) fn execute(
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// This machine's name.
-pub(crate) fn host() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// The peak resident memory of this process.
