@@ -56,16 +56,14 @@ impl Tokenizer {
         let generation = read_json(&dir.join("generation_config.json"))?;
 
         let role = |name: &str| -> Option<SpecialToken> {
-            let written = [&config, &map]
+            // A written null means that there is none, whatever the model's configuration says (qwen2's `bos_token`).
+            if let Some(written) = [&config, &map].iter().find_map(|file| file.get(name)) {
+                return special(&inner, &token_text(written)?);
+            }
+            let id = [&generation, &model]
                 .iter()
-                .find_map(|file| token_text(file.get(name)?))
-                .and_then(|text| special(&inner, &text));
-            written.or_else(|| {
-                let id = [&generation, &model]
-                    .iter()
-                    .find_map(|file| ids_of(file.get(format!("{name}_id"))?).first().copied())?;
-                Some(SpecialToken { content: inner.id_to_token(id)?, id })
-            })
+                .find_map(|file| ids_of(file.get(format!("{name}_id"))?).first().copied())?;
+            Some(SpecialToken { content: inner.id_to_token(id)?, id })
         };
         let (bos, eos, pad, unk) = (role("bos_token"), role("eos_token"), role("pad_token"), role("unk_token"));
 

@@ -80,6 +80,22 @@ fn training_learns_and_repeats_itself() {
 }
 
 #[test]
+fn roles_are_read_from_the_tokenizer_then_from_the_model() {
+    let dir = folder("roles");
+    train(&params(TokenizerKind::Unigram, ChatStyle::Gemma, 400), &texts()).unwrap().save(&dir).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
+    let read = || Tokenizer::load(&dir).unwrap();
+    // `<eos>` by the tokenizer, `<end_of_turn>` because it is a special token of that name.
+    assert_eq!(read().stop_ids(), [1, 5]);
+    write("generation_config.json", r#"{"eos_token_id": [1, 9], "bos_token_id": 3}"#);
+    assert_eq!((read().stop_ids(), read().bos().unwrap().id), ([1, 5, 9].as_slice(), 2));
+    write("tokenizer_config.json", r#"{"eos_token": {"content": "<eos>"}, "pad_token": null}"#);
+    write("special_tokens_map.json", "{}");
+    assert_eq!((read().eos().unwrap().id, read().pad(), read().bos().unwrap().id), (1, None, 3));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn words_are_few_tokens() {
     for (kind, style) in KINDS {
         let tokenizer = trained(kind, style, &format!("short-{kind:?}"));
