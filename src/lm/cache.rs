@@ -13,34 +13,67 @@ use fuseline_torch::tch::{Device, Kind, Tensor};
 
 use crate::arch::Architecture;
 use crate::error::{Error, Result};
+use crate::parts::packed::Packed;
 
 /// Number of slots that generation should use; results are promised for equal numbers only.
-pub const SLOTS: usize = 32;
+pub const SLOTS: usize = 64;
 
 /// Keys are looked at in multiples of this many, the rest masked.
 const REACH: usize = 64;
 
 /// Keys and values per layer and slot, and how many tokens each slot holds.
+///
+/// It belongs to the weights that the model had when it was made: after a step of training it
+/// must be made anew.
 #[derive(Debug)]
 pub struct Cache {
-    /// Per layer `[2, slots, kv_heads, places, head_dim]`: keys, then values.
-    pairs: Vec<Tensor>,
+    /// Per layer `[slots, kv_heads, head_dim, places]`.
+    keys: Vec<Tensor>,
+    /// Per layer `[slots, kv_heads, places, head_dim]`.
+    values: Vec<Tensor>,
+    /// The projections as a step wants them.
+    pub(crate) layout: Layout,
     lengths: Vec<usize>,
     max_len: usize,
     /// `0, 1, … slots − 1`.
     slot_numbers: Tensor,
 }
 
+/// A model's projections as a step wants them.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) blocks: Vec<BlockLayout>,
+    pub(crate) head: Packed,
+}
+
+/// One block's projections.
+#[derive(Debug)]
+pub(crate) struct BlockLayout {
+    pub(crate) qkv: Packed,
+    pub(crate) o: Packed,
+    pub(crate) gate_up: Packed,
+    pub(crate) down: Packed,
+}
+
 impl Cache {
     /// Makes an empty cache of `slots` sequences of up to `max_len` tokens each.
-    pub fn new(arch: &Architecture, slots: usize, max_len: usize, device: Device, kind: Kind) -> Self {
+    pub(crate) fn new(
+        arch: &Architecture,
+        layout: Layout,
+        slots: usize,
+        max_len: usize,
+        device: Device,
+        kind: Kind,
+    ) -> Self {
         // One place more than tokens: a full slot that is not stepped has somewhere to write to.
         let places = (max_len + 1).next_multiple_of(REACH) as i64;
-        let shape = [2, slots as i64, arch.n_kv_heads, places, arch.head_dim];
+        let (n, kv_heads, e) = (slots as i64, arch.n_kv_heads, arch.head_dim);
         // Zeros, not fresh memory: a masked value is multiplied by zero, which NaN survives.
-        let pairs = (0..arch.n_layers).map(|_| Tensor::zeros(shape, (kind, device))).collect();
+        let zeros = |shape: [i64; 4]| (0..arch.n_layers).map(|_| Tensor::zeros(shape, (kind, device))).collect();
         Self {
-            pairs,
+            keys: zeros([n, kv_heads, e, places]),
+            values: zeros([n, kv_heads, places, e]),
+            layout,
             lengths: vec![0; slots],
             max_len,
             slot_numbers: Tensor::arange(slots as i64, (Kind::Int64, device)),
@@ -88,12 +121,14 @@ impl Cache {
             return;
         }
         let index = Tensor::from_slice(&targets).to_device(self.slot_numbers.device());
-        for pair in &self.pairs {
-            let held = pair.narrow(3, 0, length as i64);
-            let source = held.narrow(1, from as i64, 1);
-            let mut size = source.size();
-            size[1] = targets.len() as i64;
-            let _ = held.shallow_clone().index_copy_(1, &index, &source.expand(size, false));
+        for (tensors, axis) in [(&self.keys, 3), (&self.values, 2)] {
+            for tensor in tensors {
+                let held = tensor.narrow(axis, 0, length as i64);
+                let source = held.narrow(0, from as i64, 1);
+                let mut size = source.size();
+                size[0] = targets.len() as i64;
+                let _ = held.shallow_clone().index_copy_(0, &index, &source.expand(size, false));
+            }
         }
     }
 
@@ -107,25 +142,24 @@ impl Cache {
 
     /// Stores a prompt's keys and values, `[1, t, kv_heads, head_dim]` each, from a slot's beginning.
     pub(crate) fn store(&mut self, layer: usize, slot: usize, keys: &Tensor, values: &Tensor) {
-        let slot = self.pairs[layer].select(1, slot as i64);
-        for (half, tensor) in [(0, keys), (1, values)] {
-            let t = tensor.size()[1];
-            slot.get(half).narrow(1, 0, t).copy_(&tensor.squeeze_dim(0).transpose(0, 1));
-        }
+        let (slot, t) = (slot as i64, keys.size()[1]);
+        self.keys[layer].get(slot).narrow(2, 0, t).copy_(&keys.squeeze_dim(0).permute([1, 2, 0]));
+        self.values[layer].get(slot).narrow(1, 0, t).copy_(&values.squeeze_dim(0).transpose(0, 1));
     }
 
-    /// Stores one token's key and value per slot, `[slots, 1, kv_heads, head_dim]` each, at
+    /// Stores one token's key and value per slot, `[slots, kv_heads, head_dim]` each, at
     /// `places: [slots]`.
     pub(crate) fn append(&mut self, layer: usize, places: &Tensor, key: &Tensor, value: &Tensor) {
-        let both = Tensor::cat(&[key, value], 1);
-        let index = [None, Some(&self.slot_numbers), None, Some(places)];
-        let _ = self.pairs[layer].index_put_(&index, &both, false);
+        let (slots, places) = (Some(&self.slot_numbers), Some(places));
+        let _ = self.keys[layer].index_put_(&[slots, None, None, places], key, false);
+        let _ = self.values[layer].index_put_(&[slots, None, places], value, false);
     }
 
-    /// Returns a layer's keys and values, `[slots, kv_heads, reach, head_dim]` each.
+    /// Returns a layer's keys, `[slots, kv_heads, head_dim, reach]`, and values,
+    /// `[slots, kv_heads, reach, head_dim]`.
     pub(crate) fn held(&self, layer: usize, reach: usize) -> (Tensor, Tensor) {
-        let held = self.pairs[layer].narrow(3, 0, reach as i64);
-        (held.get(0), held.get(1))
+        let reach = reach as i64;
+        (self.keys[layer].narrow(3, 0, reach), self.values[layer].narrow(2, 0, reach))
     }
 
     /// Returns how many keys must be looked at for `length` tokens.

@@ -9,15 +9,20 @@ use std::collections::BTreeMap;
 use fuseline_torch::tch::{self, Device, Kind, Tensor};
 
 use crate::arch::{Architecture, NormPlaces, at_layer};
-use crate::cache::Cache;
+use crate::cache::{BlockLayout, Cache, Layout};
 use crate::error::{Error, Result};
 use crate::parts::attention::{Allowed, Attention, Masks, bias};
 use crate::parts::linear::Linear;
-use crate::parts::mlp::Mlp;
+use crate::parts::mlp::{Mlp, activate};
 use crate::parts::norm::RmsNorm;
+use crate::parts::packed::Packed;
 use crate::parts::rope::{Angles, frequencies};
 
 pub use crate::parts::attention::Mask;
+
+/// Models up to this size get their projections laid out anew for steps on a CPU; above it, the
+/// matrices do not stay in the processor's caches, and a copy would only cost memory.
+const LAID_OUT_ANEW_BYTES: usize = 64 << 20;
 
 /// A decoder-only language model.
 #[derive(Debug)]
@@ -154,7 +159,10 @@ impl Decoder {
 
     /// Computes the logits of `hidden: [.., d]`, `[.., v]`, the final soft cap included.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let logits = hidden.linear(&self.head, None::<&Tensor>);
+        self.cap(hidden.linear(&self.head, None::<&Tensor>))
+    }
+
+    fn cap(&self, logits: Tensor) -> Tensor {
         match self.arch.final_soft_cap {
             None => logits,
             Some(cap) => (logits / cap).tanh() * cap,
@@ -163,7 +171,16 @@ impl Decoder {
 
     /// Makes a cache for this model: `slots` sequences of up to `max_len` tokens each.
     pub fn cache(&self, slots: usize, max_len: usize) -> Cache {
-        Cache::new(&self.arch, slots, max_len, self.device(), self.kind())
+        let bytes: usize = self.weights.values().map(|weight| weight.numel() * weight.kind().elt_size_in_bytes()).sum();
+        let copy = self.device() == Device::Cpu && bytes <= LAID_OUT_ANEW_BYTES;
+        let blocks = self.blocks.iter().map(|block| BlockLayout {
+            qkv: Packed::new(&[&block.q, &block.k, &block.v], copy),
+            o: Packed::new(&[&block.o], copy),
+            gate_up: Packed::new(&[&block.mlp.gate, &block.mlp.up], copy),
+            down: Packed::new(&[&block.mlp.down], copy),
+        });
+        let layout = Layout { blocks: blocks.collect(), head: Packed::of_matrix(&self.head, copy) };
+        Cache::new(&self.arch, layout, slots, max_len, self.device(), self.kind())
     }
 
     /// Puts a prompt's keys and values into `slot`, replacing what was there, and returns the
@@ -225,43 +242,65 @@ impl Decoder {
 
     /// One step of all slots, `[slots, v]`.
     fn step_all(&self, ids: &[i64], reach: usize, cache: &mut Cache) -> Tensor {
-        let slots = ids.len() as i64;
-        let ids = Tensor::from_slice(ids).to_device(self.device()).view([slots, 1]);
+        let ids = Tensor::from_slice(ids).to_device(self.device());
         let places = cache.places();
-        let places_column = places.unsqueeze(1);
         let mut x = self.embed(&ids);
-        let angles = Angles::new(&self.frequencies, &places_column, x.kind());
-        let masks = self.step_masks(&places_column, reach, x.kind());
-        let arch = &self.arch;
+        let angles = Angles::new(&self.frequencies, &places, x.kind());
+        let masks = self.step_masks(&places, reach, x.kind());
         for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(arch, x, &angles, |q, k, v| {
-                cache.append(layer, &places, k, v);
-                let (keys, values) = cache.held(layer, reach);
-                // The queries of a group stand where time stands otherwise: no key is copied.
-                let q = q.reshape([slots, arch.n_kv_heads, arch.n_heads / arch.n_kv_heads, arch.head_dim]);
-                let allowed = &masks.iter().find(|mask| mask.0 == block.window).expect("one per window").1;
-                let mixed = self.attention.forward(&q, &keys, &values, allowed);
-                mixed.reshape([slots, 1, arch.n_heads * arch.head_dim])
-            });
+            let bias = &masks.iter().find(|mask| mask.0 == block.window).expect("one per window").1;
+            x = self.step_block(layer, x, &angles, &places, bias, cache);
         }
-        let hidden = self.final_norm.forward(&x.squeeze_dim(1));
-        self.logits(&hidden).to_kind(Kind::Float)
+        let logits = cache.layout.head.forward(&self.final_norm.forward(&x));
+        self.cap(logits).to_kind(Kind::Float)
     }
 
-    /// Masks of a step per window: the keys up to a slot's own place, `[slots, 1, 1, reach]`.
-    fn step_masks(&self, places_column: &Tensor, reach: usize, kind: Kind) -> Vec<(Option<i64>, Allowed)> {
-        let keys = Tensor::arange(reach as i64, (Kind::Int64, self.device()));
-        let mut masks: Vec<(Option<i64>, Allowed)> = Vec::new();
+    /// One block of a step on `x: [slots, d]`.
+    fn step_block(
+        &self,
+        layer: usize,
+        x: Tensor,
+        angles: &Angles,
+        places: &Tensor,
+        bias: &Tensor,
+        cache: &mut Cache,
+    ) -> Tensor {
+        let (block, arch) = (&self.blocks[layer], &self.arch);
+        let (slots, h, k) = (x.size()[0], arch.n_heads, arch.n_kv_heads);
+        let qkv = cache.layout.blocks[layer].qkv.forward(&block.input_norm.forward(&x));
+        let qkv = qkv.view([slots, h + 2 * k, arch.head_dim]);
+        let turned = angles.rotate(&qkv.narrow(1, 0, h + k));
+        cache.append(layer, places, &turned.narrow(1, h, k), &qkv.narrow(1, h + k, k));
+        let reach = bias.size()[2] as usize;
+        let (keys, values) = cache.held(layer, reach);
+        let mixed = self.attention.one_query(&turned.narrow(1, 0, h), &keys, &values, bias);
+        let layout = &cache.layout.blocks[layer];
+        let x = x + after(&block.after_attention_norm, layout.o.forward(&mixed));
+        let gate_up = layout.gate_up.forward(&block.before_mlp_norm.forward(&x));
+        let ff = arch.intermediate_size;
+        let gate = activate(arch.activation, &gate_up.narrow(1, 0, ff));
+        let mixed = layout.down.forward(&(gate * gate_up.narrow(1, ff, ff)));
+        x + after(&block.after_mlp_norm, mixed)
+    }
+
+    /// Masks of a step per window: the keys up to a slot's own place, `[slots·k, h/k, reach]`.
+    fn step_masks(&self, places: &Tensor, reach: usize, kind: Kind) -> Vec<(Option<i64>, Tensor)> {
+        let (slots, reach, k) = (places.size()[0], reach as i64, self.arch.n_kv_heads);
+        let group = self.arch.n_heads / k;
+        let places = places.unsqueeze(1);
+        let keys = Tensor::arange(reach, (Kind::Int64, self.device()));
+        let mut masks: Vec<(Option<i64>, Tensor)> = Vec::new();
         for &window in &self.arch.windows {
             if masks.iter().any(|(known, _)| *known == window) {
                 continue;
             }
-            let mut allowed = keys.le_tensor(places_column);
+            let mut allowed = keys.le_tensor(&places);
             if let Some(window) = window {
-                allowed = allowed.logical_and(&keys.gt_tensor(&(places_column - window)));
+                allowed = allowed.logical_and(&keys.gt_tensor(&(&places - window)));
             }
-            let allowed = allowed.unsqueeze(1).unsqueeze(1);
-            masks.push((window, Allowed::Bias(bias(&allowed, kind))));
+            let bias = bias(&allowed, kind).view([slots, 1, 1, reach]);
+            let bias = bias.expand([slots, k, group, reach], false).reshape([slots * k, group, reach]);
+            masks.push((window, bias));
         }
         masks
     }

@@ -107,7 +107,23 @@ impl Attention {
         }
     }
 
-    /// The same with the scores in the open. The group's queries are folded into time, so
+    /// Attends with one query per head to keys that lie transposed, for rows in a cache:
+    /// `q: [n, h, e]`, `keys: [n, k, e, s]`, `values: [n, k, s, e]`, `bias: [n·k, g, s]` gives
+    /// `[n, h·e]`. For so few queries plain products are faster than the fused kernel.
+    pub fn one_query(&self, q: &Tensor, keys: &Tensor, values: &Tensor, bias: &Tensor) -> Tensor {
+        let (size, group, s) = (keys.size(), bias.size()[1], bias.size()[2]);
+        let (n, kv_heads, e) = (size[0], size[1], size[2]);
+        let q = q.reshape([n * kv_heads, group, e]);
+        let keys = keys.reshape([n * kv_heads, e, s]);
+        let scores = match self.soft_cap {
+            None => bias.baddbmm(&q, &keys, 1.0, self.scale),
+            Some(cap) => (q.bmm(&keys) * (self.scale / cap)).tanh() * cap + bias,
+        };
+        let weights = scores.softmax(-1, Kind::Float).to_kind(q.kind());
+        weights.bmm(&values.reshape([n * kv_heads, s, e])).view([n, kv_heads * group * e])
+    }
+
+    /// [`Attention::forward`] with the scores in the open. The group's queries are folded into time, so
     /// that no key or value is copied for its group.
     fn capped(&self, cap: f64, q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Tensor {
         let size = q.size();

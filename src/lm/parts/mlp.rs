@@ -23,12 +23,16 @@ pub struct Mlp {
 impl Mlp {
     /// Maps `x: [.., d]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gate = self.gate.forward(x);
-        let gate = match self.activation {
-            Activation::Silu => gate.silu(),
-            Activation::GeluTanh => gate.gelu("tanh"),
-            Activation::Gelu => gate.gelu("none"),
-        };
+        let gate = activate(self.activation, &self.gate.forward(x));
         self.down.forward(&(gate * self.up.forward(x)))
+    }
+}
+
+/// Applies the gate's activation, element by element.
+pub fn activate(activation: Activation, gate: &Tensor) -> Tensor {
+    match activation {
+        Activation::Silu => gate.silu(),
+        Activation::GeluTanh => gate.gelu("tanh"),
+        Activation::Gelu => gate.gelu("none"),
     }
 }

@@ -13,9 +13,9 @@ use crate::arch::{Rope, RopeScaling};
 /// Cosine and sine of every position's angles.
 #[derive(Debug)]
 pub struct Angles {
-    /// `[b, t, 1, head_dim]`, the two halves equal.
+    /// `[.., 1, head_dim]`, the two halves equal.
     cos: Tensor,
-    /// `[b, t, 1, head_dim]`, the first half negated.
+    /// `[.., 1, head_dim]`, the first half negated.
     sin: Tensor,
 }
 
@@ -42,9 +42,10 @@ pub fn frequencies(rope: &Rope, head_dim: i64, device: Device) -> Tensor {
 }
 
 impl Angles {
-    /// Computes the angles of `positions_bt: [b, t]` in float32 and rounds them to `kind`.
-    pub fn new(frequencies: &Tensor, positions_bt: &Tensor, kind: Kind) -> Self {
-        let angles = positions_bt.to_kind(Kind::Float).unsqueeze(-1).unsqueeze(-1) * frequencies;
+    /// Computes the angles of `positions: [..]`, usually `[b, t]`, in float32 and rounds them to
+    /// `kind`.
+    pub fn new(frequencies: &Tensor, positions: &Tensor, kind: Kind) -> Self {
+        let angles = positions.to_kind(Kind::Float).unsqueeze(-1).unsqueeze(-1) * frequencies;
         let (cos, sin) = (angles.cos(), angles.sin());
         Self {
             cos: Tensor::cat(&[&cos, &cos], -1).to_kind(kind),
@@ -52,9 +53,9 @@ impl Angles {
         }
     }
 
-    /// Turns `x: [b, t, heads, head_dim]` by its positions' angles, same shape.
+    /// Turns `x: [.., heads, head_dim]` by its positions' angles, same shape.
     pub fn rotate(&self, x: &Tensor) -> Tensor {
-        let half = x.size()[3] / 2;
+        let half = self.cos.size().last().expect("angles have axes") / 2;
         // `x·cos + swap(x)·sin`, where the minus of the rotation lies in `sin`.
         (x * &self.cos).addcmul(&x.roll([half], [-1]), &self.sin)
     }
