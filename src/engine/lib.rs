@@ -3,4 +3,35 @@
 //!
 //! Must not know any operator, any model, SQL, or the terminal.
 
+pub mod attempt;
+mod bind;
+pub mod decide;
+pub mod error;
+pub mod executor;
+mod expand;
+pub mod graph;
+pub mod key;
+pub mod ledger;
+mod locate;
+mod parameters;
 pub mod plan;
+pub mod problem;
+pub mod reference;
+mod resolve;
+pub mod resources;
+pub mod run;
+pub mod schedule;
+pub mod schema;
+mod settings;
+mod spec;
+pub mod store;
+mod vars;
+pub mod why;
+pub mod worker;
+mod yaml;
+
+pub use decide::{Decision, decide};
+pub use problem::{Problem, Problems};
+pub use resolve::{Settings, load, load_text};
+pub use schedule::{RunOptions, RunSummary, run};
+pub use store::Store;

@@ -1,0 +1,439 @@
+//! Spec to plan: operators looked up, parameters typed, ports checked, inputs
+//! bound, instances ordered. Every problem is collected.
+//!
+//! Work is done once for all instances that it is equal for: parameters are
+//! typed once for each combination of the axis values that they mention.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path as FilePath, PathBuf};
+
+use fuseline_contract::operator::Resolved;
+use fuseline_contract::{Entry, StageId};
+use serde_json::Value as Json;
+
+use crate::bind::{Binder, Inputs, read_input};
+use crate::expand::{Grid, MAX_INSTANCES, SEED, grid};
+use crate::graph;
+use crate::parameters::{self, Wrong};
+use crate::plan::{Node, Plan};
+use crate::problem::{At, Findings, Origin, Place, Problems, nearest, under};
+use crate::settings::{Own, own, pipeline_seed};
+use crate::spec::{self, Spec, StageSpec};
+use crate::vars::{self, Scope, SetParameters, Vars, names_in, substitute};
+
+/// What a caller says besides the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `NAME=VALUE` and `STAGE.PARAM=VALUE`, the values as YAML.
+    pub sets: Vec<String>,
+    /// Whether the files and folders that parameters name must be there.
+    pub check_files: bool,
+}
+
+/// Reads, expands and checks a pipeline file.
+pub fn load(path: &FilePath, entries: &'static [Entry], settings: &Settings) -> Result<Plan, Problems> {
+    let unreadable = |message: String, help: Option<&str>| {
+        Problems::one(Place::File(path.to_owned()), message, help.map(str::to_owned))
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(
+            format!("failed to read the pipeline: {error}"),
+            Some("give the path of a pipeline file, as in `fuseline plan pipelines/quickstart.yaml`"),
+        )
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("the file is not UTF-8 text".into(), None))?;
+    load_text(&text, path, entries, settings)
+}
+
+/// As [`load`], from a text; `path` is its name in messages.
+pub fn load_text(
+    text: &str,
+    path: &FilePath,
+    entries: &'static [Entry],
+    settings: &Settings,
+) -> Result<Plan, Problems> {
+    let mut findings = Findings::default();
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let plan = spec::parse(text, &mut findings).and_then(|mut spec| {
+        let (vars, sets) = vars::resolve(&mut spec, &settings.sets, &mut findings);
+        Passes { spec: &spec, vars: &vars, sets: &sets, entries, check_files: settings.check_files }
+            .plan(stem, &mut findings)
+    });
+    match plan {
+        Some(plan) if findings.is_empty() => Ok(plan),
+        _ => Err(findings.locate(path, text)),
+    }
+}
+
+/// Something computed once for each combination of the axis values it mentions.
+pub(crate) struct Grouped<T> {
+    /// The group of each instance.
+    pub(crate) of: Vec<usize>,
+    /// What was computed.
+    pub(crate) groups: Vec<T>,
+}
+
+impl<T> Grouped<T> {
+    /// What belongs to an instance.
+    pub(crate) fn get(&self, instance: usize) -> &T {
+        &self.groups[self.of[instance]]
+    }
+
+    fn compute(grid: &Grid, mentions: &BTreeSet<String>, mut compute: impl FnMut(&[usize]) -> T) -> Self {
+        let axes: Vec<usize> = mentions.iter().filter_map(|name| grid.axis(name)).collect();
+        let mut known: HashMap<Vec<usize>, usize> = HashMap::new();
+        let mut groups = Vec::new();
+        let group = |point: &Vec<usize>| {
+            *known.entry(axes.iter().map(|axis| point[*axis]).collect()).or_insert_with(|| {
+                groups.push(compute(point));
+                groups.len() - 1
+            })
+        };
+        let of = grid.points.iter().map(group).collect();
+        Self { of, groups }
+    }
+}
+
+/// A stage with its instances; what is `None` had problems.
+pub(crate) struct Stage<'s> {
+    /// As written.
+    pub(crate) spec: &'s StageSpec,
+    /// Its axes and points.
+    pub(crate) grid: Option<Grid>,
+    /// The number of its first instance among all.
+    pub(crate) first: usize,
+    /// Parameters and ports.
+    pub(crate) params: Grouped<Option<Resolved>>,
+    /// What is bound.
+    pub(crate) inputs: Grouped<Inputs>,
+    /// Seed, resources and tags.
+    own: Grouped<Own>,
+    entry: Option<&'static Entry>,
+}
+
+impl Stage<'_> {
+    /// The id of an instance.
+    pub(crate) fn id(&self, instance: usize) -> StageId {
+        let mut id = StageId::plain(&self.spec.name);
+        if let Some(grid) = &self.grid {
+            let values = grid.axes.iter().zip(&grid.points[instance]);
+            id.axes = values.map(|(axis, value)| (axis.name.clone(), axis.texts[*value].clone())).collect();
+        }
+        id
+    }
+}
+
+/// Variables, shadowed by the axis values of one instance.
+struct InstanceScope<'a> {
+    vars: &'a Vars,
+    grid: &'a Grid,
+    point: &'a [usize],
+}
+
+impl Scope for InstanceScope<'_> {
+    fn get(&self, name: &str) -> Option<&Json> {
+        match self.grid.axis(name) {
+            Some(axis) => Some(&self.grid.axes[axis].values[self.point[axis]]),
+            None => self.vars.get(name),
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.grid.axes.iter().map(|axis| axis.name.as_str()).chain(self.vars.names()).collect()
+    }
+
+    fn is_broken(&self, name: &str) -> bool {
+        self.grid.axis(name).is_none() && self.vars.is_broken(name)
+    }
+}
+
+struct Passes<'s> {
+    spec: &'s Spec,
+    vars: &'s Vars,
+    sets: &'s SetParameters,
+    entries: &'static [Entry],
+    check_files: bool,
+}
+
+impl<'s> Passes<'s> {
+    fn plan(&self, stem: String, findings: &mut Findings) -> Option<Plan> {
+        let name = match &self.spec.name {
+            None => stem,
+            Some(name) => match substitute(name, self.vars, &["name".into()], findings) {
+                Json::String(name) if !name.trim().is_empty() => name,
+                other => {
+                    let message = format!("expected the pipeline's name, found {}", crate::yaml::describe(&other));
+                    findings.add(At::value(&["name".into()]), message, None);
+                    stem
+                }
+            },
+        };
+        let seed = self.spec.seed.as_ref().map(|seed| substitute(seed, self.vars, &["seed".into()], findings));
+        let seed = pipeline_seed(seed.as_ref(), findings);
+        let mut stages = Vec::with_capacity(self.spec.stages.len());
+        let mut first = 0;
+        for spec in &self.spec.stages {
+            let stage = self.stage(spec, first, seed, findings);
+            first += stage.grid.as_ref().map_or(0, |grid| grid.points.len());
+            stages.push(stage);
+        }
+        let mut binder = Binder::new(&stages);
+        let mut bound = Vec::with_capacity(first);
+        for index in 0..stages.len() {
+            bound.extend(binder.bind(index, findings));
+        }
+        let mut edges = Vec::new();
+        for (consumer, inputs) in bound.iter().enumerate() {
+            edges.extend(inputs.iter().flat_map(|bound| &bound.from).map(|source| (source.node, consumer)));
+        }
+        let order = match graph::order(bound.len(), &edges) {
+            Ok(order) => order,
+            Err(cycles) => {
+                report_cycles(&stages, &cycles, &binder.named_at, findings);
+                return None;
+            }
+        };
+        if !findings.is_empty() {
+            return None;
+        }
+        let mut place = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(position, instance)| place[*instance] = position);
+        let mut drafts = Vec::with_capacity(bound.len());
+        for stage in &stages {
+            for instance in 0..stage.grid.as_ref()?.points.len() {
+                drafts.push((stage, instance));
+            }
+        }
+        let mut nodes = Vec::with_capacity(order.len());
+        for number in order {
+            let (stage, instance) = drafts[number];
+            let mut inputs = std::mem::take(&mut bound[number]);
+            inputs.iter_mut().flat_map(|bound| &mut bound.from).for_each(|source| source.node = place[source.node]);
+            let id = stage.id(instance);
+            let own = stage.own.get(instance).clone();
+            nodes.push(Node {
+                seed: id.axes.get(SEED).and_then(|seed| seed.parse().ok()).unwrap_or(own.seed),
+                id,
+                entry: stage.entry?,
+                resolved: stage.params.get(instance).clone()?,
+                inputs,
+                resources: own.resources,
+                tags: own.tags,
+                uncacheable: own.uncacheable,
+                line: stage.spec.line,
+            });
+        }
+        Some(Plan { name, nodes, notes: Vec::new() })
+    }
+
+    fn stage(&self, spec: &'s StageSpec, first: usize, seed: u64, findings: &mut Findings) -> Stage<'s> {
+        let entry = spec.op.as_ref().and_then(|op| {
+            let found = self.entries.iter().find(|entry| entry.name == op);
+            if found.is_none() {
+                let near = nearest(op, self.entries.iter().map(|entry| entry.name));
+                let near = near.map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+                let help = format!("{near}`fuseline ops` lists them all");
+                findings.add(At::value(&under(&spec.path, "op")), format!("unknown operator {op:?}"), Some(help));
+            }
+            found
+        });
+        let grid = match &spec.matrix {
+            None | Some(Json::Null) if first < MAX_INSTANCES => Some(Grid::single()),
+            None | Some(Json::Null) => {
+                findings.add(
+                    At::key(&spec.path),
+                    format!("too many instances: a pipeline may have {MAX_INSTANCES}"),
+                    None,
+                );
+                None
+            }
+            Some(matrix) => {
+                let path = under(&spec.path, "matrix");
+                let matrix = substitute(matrix, self.vars, &path, findings);
+                if findings.is_silenced_below(&path) {
+                    None
+                } else {
+                    grid(&matrix, &path, MAX_INSTANCES - first, findings)
+                }
+            }
+        };
+        let Some(points) = grid.as_ref() else {
+            let empty = || BTreeSet::new();
+            let none = Grid { axes: Vec::new(), points: Vec::new() };
+            return Stage {
+                spec,
+                first,
+                params: Grouped::compute(&none, &empty(), |_| None),
+                inputs: Grouped::compute(&none, &empty(), |_| Inputs::new()),
+                own: Grouped::compute(&none, &empty(), |_| Own::default()),
+                grid,
+                entry,
+            };
+        };
+        let mut mentions = BTreeSet::new();
+        spec.with.values().for_each(|value| names_in(value, &mut mentions));
+        let params = Grouped::compute(points, &mentions, |point| {
+            let scope = InstanceScope { vars: self.vars, grid: points, point };
+            self.params(spec, entry?, &scope, findings)
+        });
+        let mut mentions = BTreeSet::new();
+        spec.inputs.values().for_each(|value| names_in(value, &mut mentions));
+        let inputs = Grouped::compute(points, &mentions, |point| {
+            let scope = InstanceScope { vars: self.vars, grid: points, point };
+            let mut inputs = Inputs::new();
+            for (port, raw) in &spec.inputs {
+                let path = under(&under(&spec.path, "inputs"), port);
+                let value = substitute(raw, &scope, &path, findings);
+                inputs.insert(port.clone(), read_input(&value, raw, points, &path, findings));
+            }
+            inputs
+        });
+        let mut mentions = BTreeSet::new();
+        for value in [&spec.seed, &spec.resources, &spec.tags, &spec.uncacheable].into_iter().flatten() {
+            names_in(value, &mut mentions);
+        }
+        let own = Grouped::compute(points, &mentions, |point| {
+            let scope = InstanceScope { vars: self.vars, grid: points, point };
+            own(spec, seed, &scope, findings)
+        });
+        Stage { spec, first, params, inputs, own, grid, entry }
+    }
+
+    /// Types the parameters of a group of instances.
+    fn params(
+        &self,
+        spec: &StageSpec,
+        entry: &'static Entry,
+        scope: &InstanceScope<'_>,
+        findings: &mut Findings,
+    ) -> Option<Resolved> {
+        let mut params = serde_json::Map::new();
+        for (name, raw) in &spec.with {
+            params.insert(name.clone(), substitute(raw, scope, &under(&spec.with_path, name), findings));
+        }
+        let (resolved, wrongs) = parameters::resolve(entry, Json::Object(params));
+        for wrong in wrongs {
+            self.report(spec, scope, wrong, findings);
+        }
+        if let (Some(resolved), true) = (&resolved, self.check_files) {
+            for file in &resolved.files {
+                let path: Vec<String> = file.parameter.split('.').map(str::to_owned).collect();
+                self.check_file(spec, scope, &path, &file.path, findings);
+            }
+        }
+        resolved
+    }
+
+    fn report(&self, spec: &StageSpec, scope: &InstanceScope<'_>, wrong: Wrong, findings: &mut Findings) {
+        let typed = self.sets.iter().find(|((stage, path), _)| *stage == spec.name && wrong.path.starts_with(path));
+        let full: Vec<String> = spec.with_path.iter().chain(&wrong.path).cloned().collect();
+        let at = match typed {
+            // Silenced paths count for arguments too.
+            Some(_) if findings.is_silenced_below(&full) => return,
+            Some((_, typed)) => At::Argument(typed.clone()),
+            None if wrong.at_key => At::key(&full),
+            None => At::value(&full),
+        };
+        let origin = self.origin(spec, scope, &wrong.path);
+        findings.add_from(at, wrong.message, wrong.help, origin);
+    }
+
+    /// Where the value at a path of the parameters came from, if from a
+    /// variable or an axis.
+    fn origin(&self, spec: &StageSpec, scope: &InstanceScope<'_>, path: &[String]) -> Option<Origin> {
+        let (first, rest) = path.split_first()?;
+        let mut raw = spec.with.get(first)?;
+        for step in rest {
+            let next = match raw {
+                Json::Array(items) => items.get(step.parse::<usize>().ok()?),
+                other => other.get(step),
+            };
+            raw = match next {
+                Some(next) => next,
+                None => break,
+            };
+        }
+        if !raw.is_string() {
+            return None;
+        }
+        let mut names = BTreeSet::new();
+        names_in(raw, &mut names);
+        let name = names.into_iter().next()?;
+        if scope.grid.axis(&name).is_some() {
+            let value = crate::yaml::describe(scope.get(&name)?);
+            return Some(Origin { text: format!("${{{name}}} is the axis' value, {value}"), at: None, variable: None });
+        }
+        self.vars.origin(&name)
+    }
+
+    fn check_file(
+        &self,
+        spec: &StageSpec,
+        scope: &InstanceScope<'_>,
+        path: &[String],
+        file: &FilePath,
+        findings: &mut Findings,
+    ) {
+        if file.exists() {
+            return;
+        }
+        let names = sibling_names(file);
+        let shown = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let help = match nearest(&shown, names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {:?}?", file.with_file_name(near).display().to_string()),
+            None => {
+                let variable = self.origin(spec, scope, path).and_then(|origin| origin.variable);
+                let set = variable.map(|name| format!("set it with `--set {name}=VALUE`; ")).unwrap_or_default();
+                format!("{set}relative paths are taken from the working directory")
+            }
+        };
+        let message = format!("{:?} does not exist", file.display().to_string());
+        let wrong = Wrong { path: path.to_vec(), at_key: false, message, help: Some(help) };
+        self.report(spec, scope, wrong, findings);
+    }
+}
+
+fn sibling_names(file: &FilePath) -> Vec<String> {
+    let parent = match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+        None => return Vec::new(),
+    };
+    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.flatten().take(1000).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Says every cycle once, by the names of its stages; where one stage needs
+/// itself, by its instances.
+fn report_cycles(
+    stages: &[Stage<'_>],
+    cycles: &[Vec<usize>],
+    named_at: &HashMap<(usize, usize), At>,
+    findings: &mut Findings,
+) {
+    let stage_of = |instance: usize| stages.partition_point(|stage| stage.first <= instance) - 1;
+    let mut said: BTreeSet<BTreeSet<usize>> = BTreeSet::new();
+    for cycle in cycles {
+        let members: BTreeSet<usize> = cycle.iter().map(|instance| stage_of(*instance)).collect();
+        if !said.insert(members.clone()) {
+            continue;
+        }
+        let several = |stage: &usize| stages[*stage].grid.as_ref().is_some_and(|grid| grid.points.len() > 1);
+        let by_instance = members.len() < cycle.len() || (members.len() == 1 && members.iter().all(several));
+        let name = |instance: &usize| {
+            let stage = &stages[stage_of(*instance)];
+            if by_instance { stage.id(instance - stage.first).to_string() } else { stage.spec.name.clone() }
+        };
+        let names: Vec<String> = cycle.iter().chain(&cycle[..1]).map(name).collect();
+        let (consumer, producer) = (stage_of(cycle[0]), stage_of(*cycle.last().expect("a cycle has a node")));
+        let at = named_at.get(&(consumer, producer)).cloned().unwrap_or_else(|| At::key(&stages[consumer].spec.path));
+        let help = "an input may not need, directly or not, the stage that takes it".to_owned();
+        findings.add(at, format!("stages form a cycle: {}", names.join(" -> ")), Some(help));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,143 @@
+//! What a stage says about itself besides parameters and inputs: seed,
+//! resources, tags, whether it always runs. Must not know operators.
+
+use serde_json::Value as Json;
+
+use crate::plan::Resources;
+use crate::problem::{At, Findings, under};
+use crate::spec::{StageSpec, known_fields};
+use crate::vars::{Scope, substitute};
+use crate::yaml::describe;
+
+/// A pipeline's seed where none is given.
+const DEFAULT_SEED: u64 = 0;
+
+/// A stage's own settings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Own {
+    /// Its seed, or else the pipeline's.
+    pub(crate) seed: u64,
+    /// What it may use.
+    pub(crate) resources: Resources,
+    /// Tags.
+    pub(crate) tags: Vec<String>,
+    /// Whether it always runs.
+    pub(crate) uncacheable: bool,
+}
+
+/// Reads the pipeline's seed.
+pub(crate) fn pipeline_seed(seed: Option<&Json>, findings: &mut Findings) -> u64 {
+    seed.and_then(|seed| read_seed(seed, &["seed".to_owned()], findings)).unwrap_or(DEFAULT_SEED)
+}
+
+fn read_seed(seed: &Json, path: &[String], findings: &mut Findings) -> Option<u64> {
+    let found = seed.as_u64();
+    if found.is_none() && !seed.is_null() {
+        findings.add(At::value(path), format!("expected a seed, an integer from 0, found {}", describe(seed)), None);
+    }
+    found
+}
+
+/// Reads a stage's settings under the values of a scope.
+pub(crate) fn own(spec: &StageSpec, pipeline_seed: u64, scope: &dyn Scope, findings: &mut Findings) -> Own {
+    let field = |name: &str, raw: &Option<Json>, findings: &mut Findings| {
+        let path = under(&spec.path, name);
+        let value = raw.as_ref().map(|raw| substitute(raw, scope, &path, findings)).filter(|value| !value.is_null());
+        value.map(|value| (value, path))
+    };
+    let mut own = Own { seed: pipeline_seed, ..Own::default() };
+    if let Some((seed, path)) = field("seed", &spec.seed, findings) {
+        own.seed = read_seed(&seed, &path, findings).unwrap_or(pipeline_seed);
+    }
+    if let Some((value, path)) = field("resources", &spec.resources, findings) {
+        own.resources = resources(&value, &path, findings);
+    }
+    if let Some((value, path)) = field("tags", &spec.tags, findings) {
+        match &value {
+            Json::Array(tags) if tags.iter().all(|tag| tag.as_str().is_some_and(is_tag)) => {
+                own.tags = tags.iter().filter_map(Json::as_str).map(str::to_owned).collect();
+            }
+            other => {
+                let message = format!("expected a list of tags without spaces, found {other}");
+                findings.add(At::value(&path), message, Some("such as `tags: [slow]`".into()));
+            }
+        }
+    }
+    if let Some((value, path)) = field("uncacheable", &spec.uncacheable, findings) {
+        match value.as_bool() {
+            Some(uncacheable) => own.uncacheable = uncacheable,
+            None => findings.add(At::value(&path), format!("expected true or false, found {}", describe(&value)), None),
+        }
+    }
+    own
+}
+
+fn is_tag(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '+')
+}
+
+fn resources(value: &Json, path: &[String], findings: &mut Findings) -> Resources {
+    let mut resources = Resources::default();
+    let Json::Object(map) = value else {
+        let message = format!("expected a map of cpus, gpus and mem, found {}", describe(value));
+        findings.add(At::value(path), message, None);
+        return resources;
+    };
+    known_fields(map, path, &["cpus", "gpus", "mem"], "of `resources`", findings);
+    let mut count = |name: &str, least: u32| {
+        let value = map.get(name)?;
+        let found = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n >= least);
+        if found.is_none() {
+            let message = format!("expected an integer from {least}, found {}", describe(value));
+            findings.add(At::value(&under(path, name)), message, None);
+        }
+        found
+    };
+    resources.cpus = count("cpus", 1).unwrap_or(resources.cpus);
+    resources.gpus = count("gpus", 0).unwrap_or(resources.gpus);
+    if let Some(mem) = map.get("mem") {
+        resources.mem_bytes = match mem {
+            Json::String(text) => bytes(text),
+            other => other.as_u64().filter(|n| *n > 0),
+        };
+        if resources.mem_bytes.is_none() {
+            let message = format!("expected a size such as 8GiB, or bytes, found {}", describe(mem));
+            findings.add(At::value(&under(path, "mem")), message, None);
+        }
+    }
+    resources
+}
+
+/// A size such as `8GiB`, `1.5 GB` or `512MiB` in bytes.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().ok()?;
+    let factor = match unit.trim() {
+        "B" => 1u64,
+        "KB" | "kB" => 1000,
+        "MB" => 1000_u64.pow(2),
+        "GB" => 1000_u64.pow(3),
+        "TB" => 1000_u64.pow(4),
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    let size = number * factor as f64;
+    (size >= 1.0 && size < u64::MAX as f64).then_some(size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("8GiB"), Some(8 << 30));
+        assert_eq!(bytes("1.5 KB"), Some(1500));
+        assert_eq!([bytes("8"), bytes("8G"), bytes("GiB"), bytes("0B"), bytes("-1B")], [None; 5]);
+    }
+}
