@@ -5,7 +5,7 @@
 //! row types) is left to the plan. Must not know any operator by name but
 //! `table`.
 
-use fuseline_contract::Entry;
+use fuseline_contract::{Entry, Ports};
 use serde_json::{Map, Value as Json, json};
 
 use crate::spec::TABLE;
@@ -63,6 +63,13 @@ pub fn json_schema(entries: &[Entry]) -> Json {
         },
         "$defs": definitions,
     })
+}
+
+/// The ports that an operator has in its own example; `None` if that is broken.
+pub fn example_ports(entry: &Entry) -> Option<Ports> {
+    let example: Json = serde_yaml::from_str(entry.example).ok()?;
+    let params = example.get("with").filter(|with| !with.is_null()).cloned().unwrap_or_else(|| json!({}));
+    entry.resolve(&params).ok().map(|resolved| resolved.ports)
 }
 
 const NAME: &str = "^[a-z][a-z0-9_]*$";
@@ -242,6 +249,13 @@ mod tests {
         assert!(valid(
             "stages: {s: {op: merge, matrix: {include: [{a: 1}]}, inputs: {m: {a: [b, c]}}, resources: {mem: 1GiB}}}"
         ));
+    }
+
+    #[test]
+    fn an_example_has_ports() {
+        let sample = TOYS.iter().find(|entry| entry.name == "sample").and_then(example_ports).expect("ports");
+        assert_eq!(sample.inputs.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["prompts", "model"]);
+        assert_eq!(TOYS.iter().find(|entry| entry.name == "load").and_then(example_ports), None);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Operator for Sample {
     const NAME: &'static str = "sample";
     const VERSION: u32 = 1;
     const MANUAL: &'static str = "Samples.";
-    const EXAMPLE: &'static str = "";
+    const EXAMPLE: &'static str = "op: sample\nwith: {n: 2}\n";
     type Config = SampleConfig;
     fn ports(_: &SampleConfig) -> Ports {
         Ports {
@@ -646,4 +646,43 @@ fn ten_thousand_instances() {
         problems(&wide),
         "error: p.yaml:3:46: too many instances: a pipeline may have 100000\n  help: shorten the matrix, or name points with `include` alone"
     );
+}
+
+/// Cuts, doubles and swaps pieces of valid text: whatever comes out is a plan
+/// or problems with places in the text, never a panic.
+#[test]
+fn no_text_makes_it_panic() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let pieces: Vec<&str> = BASE.split_inclusive([' ', '\n', ':', '{', '}', ',', '$', '[', ']']).collect();
+    let mut plans = 0;
+    for _ in 0..3000 {
+        let mut mutated = pieces.clone();
+        for _ in 0..1 + random(3) {
+            let (a, b) = (random(mutated.len()), random(mutated.len()));
+            match random(3) {
+                0 => drop(mutated.remove(a)),
+                1 => mutated.insert(a, mutated[b]),
+                _ => mutated.swap(a, b),
+            }
+        }
+        let text = mutated.concat();
+        match load_with(&text, &["n=3"], false) {
+            Ok(_) => plans += 1,
+            Err(problems) => {
+                assert!(!problems.0.is_empty());
+                for problem in &problems.0 {
+                    if let Place::Spot { line, column, .. } = &problem.place {
+                        assert!(*line <= text.lines().count() + 1 && *column >= 1, "{text}\n{problem}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(plans > 0, "some mutations are harmless");
 }
