@@ -1,1 +1,26 @@
-//! fuseline-metrics
+//! Pure functions about answers and figures: what a right answer is, which
+//! answers become training data, how sure a mean is, and the synthetic skills
+//! that small models learn.
+//!
+//! * [`tasks`]: synthetic skills; one file generates, renders and grades one.
+//! * [`verify`]: compares a free-text answer with a reference.
+//! * [`selection`]: which answers become SFT rows, preference pairs and
+//!   triples, and why the others do not.
+//! * [`stats`]: means with their deviations.
+//! * [`rng`]: the random numbers all of these use; the seed is an argument.
+//!
+//! Nothing here knows tensors, tables, files, the network or a clock. The same
+//! arguments give the same result on every machine.
+//!
+//! Each of the first three modules has a `VERSION`, raised whenever a result of
+//! it changes; an operator that uses the module names it among its parts, so
+//! that the change reaches the keys.
+
+mod error;
+pub mod rng;
+pub mod selection;
+pub mod stats;
+pub mod tasks;
+pub mod verify;
+
+pub use error::Error;

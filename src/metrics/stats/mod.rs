@@ -1,0 +1,8 @@
+//! Figures about samples: how large, how spread, how sure. Pure functions of
+//! numbers; they must not know what is measured.
+
+mod bootstrap;
+mod summary;
+
+pub use bootstrap::{Interval, bootstrap_mean};
+pub use summary::{mean, standard_deviation, standard_error};
