@@ -33,6 +33,16 @@ pub struct Config {
     /// Whether the head is the embedding's own matrix.
     #[serde(default = "yes")]
     pub tied_embeddings: bool,
+    /// Standard deviation of fresh matrices. The default is the published families'; small models learn faster from more.
+    #[serde(default = "usual_range")]
+    pub initializer_range: f64,
+}
+
+/// huggingface/transformers `configuration_llama.py` and its siblings.
+const DEFAULT_INITIALIZER_RANGE: f64 = 0.02;
+
+fn usual_range() -> f64 {
+    DEFAULT_INITIALIZER_RANGE
 }
 
 fn yes() -> bool {
@@ -69,8 +79,8 @@ impl Operator for InitModel {
     const MANUAL: &'static str = "\
 Makes a new model with random weights.
 
-The weights depend on the sizes and the seed alone: normal with the family's
-usual deviation of 0.02, norms at one. The vocabulary, special tokens and chat
+The weights depend on the sizes and the seed alone: normal with
+deviation `initializer_range`, norms at one. The vocabulary, special tokens and chat
 template are those of `tokenizer`. The folder loads in transformers unchanged.";
     const EXAMPLE: &'static str = "op: init_model\ninputs: {tokenizer: vocabulary}\n\
         with: {family: qwen2, hidden_size: 96, intermediate_size: 256, layers: 4, heads: 4, max_positions: 128}\n";
@@ -104,6 +114,7 @@ template are those of `tokenizer`. The folder loads in transformers unchanged.";
         problems.require(config.heads % kv_heads == 0, "kv_heads", || {
             format!("{kv_heads} does not divide heads {}", config.heads)
         });
+        problems.require(config.initializer_range > 0.0, "initializer_range", || "must be above 0".into());
         let family = config.family.as_str();
         problems.require(families::FAMILIES.iter().any(|known| known.model_type == family), "family", || {
             format!("{family:?} is not a known family; known are {}", families::known())
@@ -123,7 +134,9 @@ impl Execute for InitModel {
             pad_token_id: id(tokenizer.pad()),
             ..config.model(tokenizer.vocab_size() as i64)
         };
-        let architecture = Architecture::from_config(&new_config(&model).map_err(errors::lm)?).map_err(errors::lm)?;
+        let mut fields = new_config(&model).map_err(errors::lm)?;
+        fields["initializer_range"] = config.initializer_range.into();
+        let architecture = Architecture::from_config(&fields).map_err(errors::lm)?;
         let decoder = Decoder::init(architecture, run.seed(), Device::Cpu, fuseline_lm::Kind::Float);
         let out = run.model_folder("model")?;
         checkpoint::carry_files(&from, &out).map_err(errors::lm)?;

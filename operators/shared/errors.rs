@@ -1,15 +1,15 @@
 //! Errors of the crates below, sorted by who can act on them.
 
 use fuseline_contract::{Cause, StageError};
-use fuseline_lm::error::Blame;
+use fuseline_lm::Audience as LmAudience;
 use fuseline_weights::Audience;
 
 /// An error of the language-model crate.
 pub fn lm(error: fuseline_lm::error::Error) -> StageError {
-    let cause = match error.blame() {
-        Blame::Input => Cause::Input,
-        Blame::Environment => Cause::Environment,
-        Blame::Bug => Cause::Bug,
+    let cause = match error.audience() {
+        LmAudience::Input => Cause::Input,
+        LmAudience::Environment => Cause::Environment,
+        LmAudience::Bug => Cause::Bug,
     };
     StageError { cause, message: error.to_string(), hint: None }
 }
