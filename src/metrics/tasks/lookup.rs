@@ -17,7 +17,7 @@ fn generate(rng: &mut Rng) -> Problem {
     let mut sorted = entries.clone();
     sorted.sort_unstable();
     Problem {
-        prompt: format!("lookup {} , find {key}", table.join(" , ")),
+        prompt: format!("lookup {key} in {}", table.join(" ")),
         answer: value.to_string(),
         solution: format!("entry {key} {value} => {value}"),
         // The order of the entries makes no other problem.

@@ -115,7 +115,7 @@ fn the_first_problems_never_change() {
         "add 7 3 + 2 5 | ones 3 + 5 = 0 8 , tens 7 + 2 + 0 = 0 9 => 0 9 8 | 98",
         "larger 3 7 3 or 3 7 4 | digits 3 = 3 , 7 = 7 , 3 < 4 => 3 7 4 | 374",
         "count b in a c d a c a | tally 0 0 0 0 0 0 => 0 | 0",
-        "lookup c 8 , a 0 , f 2 , b 7 , find c | entry c 8 => 8 | 8",
+        "lookup c in c 8 a 0 f 2 b 7 | entry c 8 => 8 | 8",
         "reverse h f a d j | reversed => j d a f h | jdafh",
         "sort g h e d f | sorted => d e f g h | defgh",
         "subtract 9 1 - 7 6 | ones 1 - 6 = 5 borrow 1 , tens 9 - 7 - 1 = 1 => 1 5 | 15",
