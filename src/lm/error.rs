@@ -196,6 +196,38 @@ pub enum Error {
         /// Which numbers.
         what: String,
     },
+    /// Settings of a training are out of range.
+    #[error("{problems}")]
+    TrainingSettings {
+        /// Each names its field, the value and what is expected; one a line.
+        problems: String,
+    },
+    /// A row of training data holds what it may not.
+    #[error("training row {row}: {problem}")]
+    TrainingRow {
+        /// Its place in the data.
+        row: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No row is left to train on.
+    #[error("there is nothing to train on: {why}")]
+    NothingToTrain {
+        /// Why.
+        why: String,
+    },
+    /// A training has run away.
+    #[error("the {what} is {value} at step {step}; lower learning_rate, which is {learning_rate}")]
+    Diverged {
+        /// The update, from 1.
+        step: u64,
+        /// The loss or the norm of the gradient.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The peak learning rate of the settings.
+        learning_rate: f64,
+    },
 }
 
 impl Error {

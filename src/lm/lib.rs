@@ -16,10 +16,12 @@ pub mod error;
 pub mod families;
 pub mod generate;
 mod init;
+pub mod objectives;
 pub mod parts;
 pub mod score;
 pub mod template;
 pub mod tokenizer;
+pub mod train;
 
 pub use arch::Architecture;
 pub use cache::Cache;
