@@ -169,8 +169,10 @@ fn default_max_length() -> usize {
 fn default_max_prompt_length() -> usize {
     1800
 }
+/// On one CPU thread a model of 0.8 million parameters trains at 14,000 tokens a second with 512 or 1,024, at 12,600
+/// with 4,096 and at 9,000 with 16,384: activations then leave the processor's caches. An accelerator wants more.
 fn default_micro_batch_tokens() -> usize {
-    4096
+    1024
 }
 
 /// What is known after an update.
