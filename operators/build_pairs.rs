@@ -4,8 +4,12 @@ use std::collections::HashMap;
 
 use arrow::datatypes::Field;
 use fuseline_contract::rows::{self, Cell, Example, Preference, Row, Scored};
-use fuseline_contract::{Execute, Input, Kind, Operator, Output, Part as KeyPart, Ports, Problems, Run, StageError, Table, Traits};
-use fuseline_metrics::selection::{self, Candidate, PairSource, Part, Pick, Rule, Settings, Share, Window, divide, select, triple};
+use fuseline_contract::{
+    Execute, Input, Kind, Operator, Output, Part as KeyPart, Ports, Problems, Run, StageError, Table, Traits,
+};
+use fuseline_metrics::selection::{
+    self, Candidate, PairSource, Part, Pick, Rule, Settings, Share, Window, divide, select, triple,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +120,8 @@ Everything left out stands in `dropped` with its reason.";
 }
 
 impl Execute for BuildPairs {
+    type Operator = Self;
+
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let answers = Scored::read(&run.table("responses")?)?;
         if answers.is_empty() {
@@ -245,9 +251,8 @@ fn fusechat3(config: &Config, answers: &[Scored], prompts: &[Group], seed: u64) 
         let candidate = |row: &usize| Candidate { score: answers[*row].reward, correct: answers[*row].correct };
         let samples: Vec<Vec<Candidate>> =
             prompt.sources.iter().map(|(_, rows)| rows.iter().map(candidate).collect()).collect();
-        let selection = select(&samples, &settings).map_err(|error| {
-            StageError::input(format!("prompt {:?}: {error}", answers[prompt.first].prompt_id))
-        })?;
+        let selection = select(&samples, &settings)
+            .map_err(|error| StageError::input(format!("prompt {:?}: {error}", answers[prompt.first].prompt_id)))?;
         selections.push(selection);
     }
     // Prompts that can serve either part are divided by the hash of their identity.
@@ -326,9 +331,8 @@ fn wrpo(answers: &[Scored], prompts: &[Group], own: &[Scored]) -> Result<Made, S
 }
 
 fn dropped_table(rows: &[Dropped]) -> Result<Table, StageError> {
-    let text = |name: &str, values: Vec<String>| {
-        (Field::new(name, String::data_type(), false), String::build(values.iter()))
-    };
+    let text =
+        |name: &str, values: Vec<String>| (Field::new(name, String::data_type(), false), String::build(values.iter()));
     let optional = |name: &str, values: Vec<Option<String>>| {
         (Field::new(name, String::data_type(), true), <Option<String>>::build(values.iter()))
     };

@@ -2,12 +2,13 @@
 
 use fuseline_contract::rows::{self, Preference, Row};
 use fuseline_contract::{Execute, Input, Kind, Operator, Part, Ports, Problems, Run, StageError, Traits};
-use fuseline_lm::objectives::{self, Answer, Objective, PairRow};
+use fuseline_lm::objectives::{self, Answer, Objective, PairRow, settings};
 use fuseline_lm::train;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::shared::train::{self as shared, References};
+use crate::shared::train as shared;
+use crate::shared::training::{self, References};
 
 /// Parameters of `dpo`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -59,13 +60,10 @@ impl Config {
                 label_smoothing: self.label_smoothing,
                 reference_free: false,
             },
-            Loss::Ipo => objectives::Dpo::Ipo {
-                tau: self.tau.unwrap_or(f64::NAN),
-                length_normalized: self.length_normalized,
-            },
-            Loss::Simpo => {
-                objectives::Dpo::SimPo { beta, gamma_beta_ratio: self.gamma_beta_ratio.unwrap_or(f64::NAN) }
+            Loss::Ipo => {
+                objectives::Dpo::Ipo { tau: self.tau.unwrap_or(f64::NAN), length_normalized: self.length_normalized }
             }
+            Loss::Simpo => objectives::Dpo::SimPo { beta, gamma_beta_ratio: self.gamma_beta_ratio.unwrap_or(f64::NAN) },
         }
     }
 }
@@ -111,33 +109,43 @@ rewards, margins and accuracies.";
             "has no meaning with this loss; leave it out".into()
         });
         if problems.0.is_empty() {
-            shared::check(&config.train, &config.objective(), problems);
+            shared::check(&config.train, settings::check_dpo(&config.objective()), problems);
         }
     }
 }
 
-impl Execute for Dpo {
-    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-        let pairs = Preference::read(&run.table("pairs")?)?;
-        if pairs.is_empty() {
-            return Err(StageError::input("the table bound to \"pairs\" has no rows"));
-        }
-        let objective = config.objective();
-        let references = if objective.needs_reference() { Some(References::read(run)?) } else { None };
-        shared::run(run, &config.train, &objective, |encoder| {
-            let row = |pair: &Preference| {
-                let answer = |text: &str| -> Result<(Vec<u32>, Answer), StageError> {
-                    let (prompt, tokens) = encoder.answered(&pair.messages, text)?;
-                    let answer = match &references {
-                        Some(references) => references.answer(&pair.messages, text, tokens)?,
-                        None => Answer { tokens, reference: None },
+/// What a worker links and a planner does not (see `fuseline_contract::runner`).
+pub mod work {
+    use super::*;
+
+    /// The work of `dpo`.
+    pub struct Work;
+
+    impl Execute for Work {
+        type Operator = Dpo;
+
+        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+            let pairs = Preference::read(&run.table("pairs")?)?;
+            if pairs.is_empty() {
+                return Err(StageError::input("the table bound to \"pairs\" has no rows"));
+            }
+            let objective = config.objective();
+            let references = if objective.needs_reference() { Some(References::read(run)?) } else { None };
+            training::run(run, &config.train, &objective, |encoder| {
+                let row = |pair: &Preference| {
+                    let answer = |text: &str| -> Result<(Vec<u32>, Answer), StageError> {
+                        let (prompt, tokens) = encoder.answered(&pair.messages, text)?;
+                        let answer = match &references {
+                            Some(references) => references.answer(&pair.messages, text, tokens)?,
+                            None => Answer { tokens, reference: None },
+                        };
+                        Ok((prompt, answer))
                     };
-                    Ok((prompt, answer))
+                    let ((prompt, chosen), (_, rejected)) = (answer(&pair.chosen)?, answer(&pair.rejected)?);
+                    Ok(PairRow { prompt, chosen, rejected, weight: pair.weight.unwrap_or(1.0) })
                 };
-                let ((prompt, chosen), (_, rejected)) = (answer(&pair.chosen)?, answer(&pair.rejected)?);
-                Ok(PairRow { prompt, chosen, rejected, weight: pair.weight.unwrap_or(1.0) })
-            };
-            pairs.iter().map(row).collect()
-        })
+                pairs.iter().map(row).collect()
+            })
+        }
     }
 }

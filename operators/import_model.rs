@@ -42,11 +42,21 @@ content, not its path, decides whether later stages rerun.";
     }
 }
 
-impl Execute for ImportModel {
-    fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
-        let from = run.file("from")?;
-        ChatModel::load(&from, run.threads())?;
-        copy(&from, &run.model_folder("model")?)
+/// What a worker links and a planner does not (see `fuseline_contract::runner`).
+pub mod work {
+    use super::*;
+
+    /// The work of `import_model`.
+    pub struct Work;
+
+    impl Execute for Work {
+        type Operator = ImportModel;
+
+        fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
+            let from = run.file("from")?;
+            ChatModel::load(&from, run.threads())?;
+            copy(&from, &run.model_folder("model")?)
+        }
     }
 }
 
@@ -55,7 +65,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), StageError> {
     let entries = std::fs::read_dir(from).map_err(|error| StageError::io("read", from, &error))?;
     for entry in entries {
         let path = entry.map_err(|error| StageError::io("read", from, &error))?.path();
-        let Some(name) = path.file_name().filter(|name| path.is_file() && !name.to_string_lossy().starts_with('.')) else {
+        let Some(name) = path.file_name().filter(|name| path.is_file() && !name.to_string_lossy().starts_with('.'))
+        else {
             continue;
         };
         std::fs::copy(&path, to.join(name)).map_err(|error| StageError::io("copy", &path, &error))?;

@@ -60,6 +60,8 @@ cannot be used are an error that names the first of them.";
 }
 
 impl Execute for Load {
+    type Operator = Self;
+
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let path = run.file("path")?;
         let table = read(&path)?;
@@ -90,7 +92,9 @@ impl Format {
             Some("parquet") if !gzipped => Ok((Self::Parquet, false)),
             Some("jsonl" | "ndjson") => Ok((Self::JsonLines, gzipped)),
             Some("csv") => Ok((Self::Csv, gzipped)),
-            _ => Err(format!("{name:?} is not a .parquet, .jsonl, .ndjson or .csv file (the last three also with .gz)")),
+            _ => {
+                Err(format!("{name:?} is not a .parquet, .jsonl, .ndjson or .csv file (the last three also with .gz)"))
+            }
         }
     }
 }
@@ -111,7 +115,8 @@ pub fn read(path: &Path) -> Result<Table, StageError> {
     }
     // Schema inference and decoding are two passes over the text.
     let mut text = Vec::new();
-    let mut source: Box<dyn Read> = if gzipped { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut source: Box<dyn Read> =
+        if gzipped { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
     source.read_to_end(&mut text).map_err(|e| broken(&e))?;
     match format {
         Format::JsonLines => json_lines(&text, path),
@@ -133,7 +138,8 @@ fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
             Err(error) => return Err(wrong(format!("the line is not JSON: {error}"))),
         }
     }
-    let wrong = |error: arrow::error::ArrowError| StageError::input(format!("failed to read {}: {error}", path.display()));
+    let wrong =
+        |error: arrow::error::ArrowError| StageError::input(format!("failed to read {}: {error}", path.display()));
     let (schema, _) = arrow::json::reader::infer_json_schema(BufReader::new(text), None).map_err(wrong)?;
     let schema = Arc::new(schema);
     let reader = arrow::json::ReaderBuilder::new(schema.clone()).build(BufReader::new(text)).map_err(wrong)?;

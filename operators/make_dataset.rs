@@ -61,6 +61,8 @@ worked solution as completion.";
 }
 
 impl Execute for MakeDataset {
+    type Operator = Self;
+
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let mut rows = Vec::new();
         for (name, n) in &config.tasks {
@@ -85,7 +87,9 @@ impl Execute for MakeDataset {
         }
         // A hash of seed and row gives every row its place, whatever the other rows.
         let mut order: Vec<usize> = (0..prompts.len()).collect();
-        order.sort_by_cached_key(|row| hash::derive_seed(run.seed(), "order", &[prompts[*row].prompt_id.clone().into()]));
+        order.sort_by_cached_key(|row| {
+            hash::derive_seed(run.seed(), "order", &[prompts[*row].prompt_id.clone().into()])
+        });
         run.write("prompts", Prompt::table(&prompts)?.take(&order)?)?;
         run.write("examples", Example::table(&examples)?.take(&order)?)
     }

@@ -3,13 +3,11 @@
 use std::ops::ControlFlow;
 
 use fuseline_contract::{
-    Execute, Input, Kind, Operator, Output, Part, Ports, Problems, Progress, Run, StageError,
+    Cause, Execute, Input, Kind, Operator, Output, Part, Ports, Problems, Progress, Run, StageError,
 };
-use fuseline_weights::{Folder, Method, Options};
+use fuseline_weights::{Audience, Folder, Method, Options};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::shared::errors;
 
 /// Parameters of `merge`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -56,11 +54,12 @@ template come from the base, without one from the first model.";
 }
 
 impl Execute for Merge {
+    type Operator = Self;
+
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-        let open = |path: &std::path::Path| Folder::open(path).map_err(errors::weights);
+        let open = |path: &std::path::Path| Folder::open(path).map_err(weights_error);
         let base = if run.has("base") { Some(open(&run.model("base")?.path)?) } else { None };
-        let models =
-            run.models("models")?.iter().map(|model| open(&model.path)).collect::<Result<Vec<Folder>, _>>()?;
+        let models = run.models("models")?.iter().map(|model| open(&model.path)).collect::<Result<Vec<Folder>, _>>()?;
         let models: Vec<&Folder> = models.iter().collect();
         let out = run.model_folder("model")?;
         let mut watch = |done: usize, total: usize| {
@@ -68,8 +67,19 @@ impl Execute for Merge {
             run.progress(Progress { done: done as u64, total: total as u64, unit, figure: String::new() });
             if run.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let summary = fuseline_weights::merge(&config.how, base.as_ref(), &models, &out, &Options::default(), &mut watch);
+        let summary =
+            fuseline_weights::merge(&config.how, base.as_ref(), &models, &out, &Options::default(), &mut watch);
         run.check_cancelled()?;
-        summary.map(|_| ()).map_err(errors::weights)
+        summary.map(|_| ()).map_err(weights_error)
     }
+}
+
+/// An error of the weights crate, with who can act on it.
+fn weights_error(error: fuseline_weights::Error) -> StageError {
+    let cause = match error.audience() {
+        Audience::Input => Cause::Input,
+        Audience::Environment => Cause::Environment,
+        Audience::Bug => Cause::Bug,
+    };
+    StageError { cause, message: error.to_string(), hint: None }
 }

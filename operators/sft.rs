@@ -2,12 +2,13 @@
 
 use fuseline_contract::rows::{self, Example, Row};
 use fuseline_contract::{Execute, Input, Kind, Operator, Part, Ports, Problems, Run, StageError, Traits};
-use fuseline_lm::objectives::{self, Reduction, SftRow};
+use fuseline_lm::objectives::{self, Reduction, SftRow, settings};
 use fuseline_lm::train;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::train as shared;
+use crate::shared::training;
 
 /// Parameters of `sft`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,23 +44,34 @@ loss. A row's `weight` scales its loss. Full-parameter, float32, AdamW.";
     }
 
     fn check(config: &Config, problems: &mut Problems) {
-        shared::check(&config.train, &objectives::Sft { reduction: config.reduction }, problems);
+        let objective = objectives::Sft { reduction: config.reduction };
+        shared::check(&config.train, settings::check_sft(&objective), problems);
     }
 }
 
-impl Execute for Sft {
-    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-        let examples = Example::read(&run.table("examples")?)?;
-        if examples.is_empty() {
-            return Err(StageError::input("the table bound to \"examples\" has no rows"));
+/// What a worker links and a planner does not (see `fuseline_contract::runner`).
+pub mod work {
+    use super::*;
+
+    /// The work of `sft`.
+    pub struct Work;
+
+    impl Execute for Work {
+        type Operator = Sft;
+
+        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+            let examples = Example::read(&run.table("examples")?)?;
+            if examples.is_empty() {
+                return Err(StageError::input("the table bound to \"examples\" has no rows"));
+            }
+            let objective = objectives::Sft { reduction: config.reduction };
+            training::run(run, &config.train, &objective, |encoder| {
+                let row = |example: &Example| {
+                    let (prompt, answer) = encoder.answered(&example.messages, &example.completion)?;
+                    Ok(SftRow::answer(&prompt, &answer, example.weight.unwrap_or(1.0)))
+                };
+                examples.iter().map(row).collect()
+            })
         }
-        let objective = objectives::Sft { reduction: config.reduction };
-        shared::run(run, &config.train, &objective, |encoder| {
-            let row = |example: &Example| {
-                let (prompt, answer) = encoder.answered(&example.messages, &example.completion)?;
-                Ok(SftRow::answer(&prompt, &answer, example.weight.unwrap_or(1.0)))
-            };
-            examples.iter().map(row).collect()
-        })
     }
 }

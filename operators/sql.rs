@@ -30,7 +30,8 @@ The query is one SELECT in DataFusion's dialect. A table in it is the stage of
 that name, or what `inputs` binds to that name. Rows keep the order of the
 query's ORDER BY; without one they are sorted by all columns, so that the
 result does not depend on threads.";
-    const EXAMPLE: &'static str = "op: sql\nwith:\n  sql: SELECT source, avg(reward) AS reward FROM scored GROUP BY source ORDER BY source\n";
+    const EXAMPLE: &'static str =
+        "op: sql\nwith:\n  sql: SELECT source, avg(reward) AS reward FROM scored GROUP BY source ORDER BY source\n";
     type Config = Config;
 
     fn ports(config: &Config) -> Ports {
@@ -62,6 +63,8 @@ pub fn tables(sql: &str, run: &dyn Run) -> Result<Vec<(String, Table)>, StageErr
 }
 
 impl Execute for Sql {
+    type Operator = Self;
+
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let table = fuseline_query::sql_stage(&config.sql, tables(&config.sql, run)?).map_err(StageError::from)?;
         if table.is_empty() {

@@ -3,7 +3,7 @@
 use fuseline_contract::{Execute, Kind, Operator, Output, Ports, Problems, Run, StageError};
 use fuseline_query::TableSpec;
 
-use crate::sql::{check, inputs, tables};
+use crate::sql::{inputs, tables};
 
 /// See [`Operator::MANUAL`].
 pub struct TableOperator;
@@ -26,12 +26,13 @@ Markdown, LaTeX, CSV or JSON.";
     }
 
     fn check(config: &TableSpec, problems: &mut Problems) {
-        check(&config.sql, problems);
         config.check(problems);
     }
 }
 
 impl Execute for TableOperator {
+    type Operator = Self;
+
     fn run(config: &TableSpec, run: &dyn Run) -> Result<(), StageError> {
         let cells = fuseline_query::table::cells(config, tables(&config.sql, run)?).map_err(StageError::from)?;
         run.write("cells", cells.to_table().map_err(StageError::from)?)

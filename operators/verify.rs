@@ -41,7 +41,11 @@ have a reference.";
     fn ports(_: &Config) -> Ports {
         Ports {
             inputs: vec![Input::one("responses", Kind::Rows(&rows::RESPONSE), "the answers")],
-            outputs: vec![Output::new("scored", Kind::Rows(&rows::SCORED), "the answers with verdicts, in the same order")],
+            outputs: vec![Output::new(
+                "scored",
+                Kind::Rows(&rows::SCORED),
+                "the answers with verdicts, in the same order",
+            )],
         }
     }
 
@@ -55,6 +59,8 @@ have a reference.";
 }
 
 impl Execute for Verify {
+    type Operator = Self;
+
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let table = run.table("responses")?.conform(&rows::RESPONSE)?;
         let responses = Response::read(&table)?;

@@ -4,3 +4,4 @@ pub mod chat;
 pub mod errors;
 pub mod rows;
 pub mod train;
+pub mod training;

@@ -7,7 +7,7 @@
 //! To write one:
 //! 1. a new file in `operators/` with a configuration struct
 //!    (`#[serde(deny_unknown_fields)]`, a doc comment on every field) and a
-//!    type that implements [`operator::Operator`] and [`operator::Execute`];
+//!    type that implements [`operator::Operator`] and [`runner::Execute`];
 //! 2. its module line and its entry in `operators/lib.rs`.
 //!
 //! This crate must not know YAML, tensors, SQL, or where files lie.
@@ -20,13 +20,15 @@ pub mod operator;
 pub mod port;
 pub mod rows;
 pub mod run;
+pub mod runner;
 pub mod table;
 pub mod value;
 
 pub use error::{Cause, StageError};
 pub use event::{Event, Outcome, Progress};
 pub use id::{Digest, Key, StageId};
-pub use operator::{Entry, Execute, ExternalFile, Operator, Part, Place, Problems, Runner, Traits};
+pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Traits};
 pub use port::{Arity, Input, Kind, Output, Ports};
 pub use run::{Model, Run};
+pub use runner::{Execute, Runner};
 pub use table::Table;

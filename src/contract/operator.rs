@@ -6,9 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::StageError;
 use crate::port::Ports;
-use crate::run::Run;
 use crate::value::Value;
 
 /// Shared code whose version enters the keys of the operators that use it.
@@ -119,13 +117,6 @@ pub trait Operator: 'static {
     }
 }
 
-/// An operator with its work. Apart from [`Operator`], so that an executable
-/// that only plans does not link the libraries that the work needs.
-pub trait Execute: Operator {
-    /// Does the work.
-    fn run(config: &Self::Config, run: &dyn Run) -> Result<(), StageError>;
-}
-
 /// A configuration after defaults, with all that follows from it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
@@ -189,7 +180,7 @@ impl Entry {
     }
 }
 
-fn decode<T: Operator>(params: &serde_json::Value) -> Result<T::Config, Problems> {
+pub(crate) fn decode<T: Operator>(params: &serde_json::Value) -> Result<T::Config, Problems> {
     serde_path_to_error::deserialize(params).map_err(|error| {
         use serde_path_to_error::Segment;
         let path = error.path().iter().filter_map(|segment| match segment {
@@ -231,32 +222,4 @@ fn resolve<T: Operator>(params: &serde_json::Value) -> Result<Resolved, Problems
         }
     }
     Ok(Resolved { params, key, ports: T::ports(&config), files })
-}
-
-/// An operator's work, erased; only executables that do the work refer to it.
-#[derive(Clone, Copy)]
-pub struct Runner {
-    /// The operator.
-    pub name: &'static str,
-    run: fn(&serde_json::Value, &dyn Run) -> Result<(), StageError>,
-}
-
-impl Runner {
-    /// Erases an operator's type.
-    pub const fn of<T: Execute>() -> Self {
-        Self { name: T::NAME, run: execute::<T> }
-    }
-
-    /// Runs a stage with parameters as [`Entry::resolve`] gave them.
-    pub fn run(&self, params: &serde_json::Value, run: &dyn Run) -> Result<(), StageError> {
-        (self.run)(params, run)
-    }
-}
-
-fn execute<T: Execute>(params: &serde_json::Value, run: &dyn Run) -> Result<(), StageError> {
-    let config = decode::<T>(params).map_err(|problems| {
-        let first = problems.0.first().map(|p| format!("{}: {}", p.path.join("."), p.message)).unwrap_or_default();
-        StageError::bug(format!("resolved parameters of {} do not decode: {first}", T::NAME))
-    })?;
-    T::run(&config, run)
 }

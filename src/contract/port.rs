@@ -19,9 +19,9 @@ impl Kind {
     /// Columns that are only known at run time are checked when they are read.
     pub fn fits(self, wanted: Self) -> Result<(), String> {
         match (self, wanted) {
-            (Self::Model, Self::Model) | (Self::AnyTable, Self::AnyTable | Self::Rows(_)) | (Self::Rows(_), Self::AnyTable) => {
-                Ok(())
-            }
+            (Self::Model, Self::Model)
+            | (Self::AnyTable, Self::AnyTable | Self::Rows(_))
+            | (Self::Rows(_), Self::AnyTable) => Ok(()),
             (Self::Rows(made), Self::Rows(wanted)) => match made.lacks(wanted) {
                 None => Ok(()),
                 Some(lack) => Err(format!("{made} rows do not fit {wanted} rows: {lack}")),

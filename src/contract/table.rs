@@ -165,7 +165,8 @@ impl Table {
 
     /// Leaves out a column, if it is there.
     pub fn without(&self, column: &str) -> Result<Self, TableError> {
-        let kept: Vec<usize> = (0..self.schema.fields().len()).filter(|i| self.schema.field(*i).name() != column).collect();
+        let kept: Vec<usize> =
+            (0..self.schema.fields().len()).filter(|i| self.schema.field(*i).name() != column).collect();
         let schema = Arc::new(self.schema.project(&kept)?);
         let batches = self.batches.iter().map(|batch| batch.project(&kept)).collect::<Result<_, _>>()?;
         Ok(Self { schema, batches })
@@ -198,7 +199,9 @@ impl Table {
                     None => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
                     Some(array) => cast(array, field)?,
                 };
-                if let (false, Some(nulls)) = (field.is_nullable(), array.logical_nulls().filter(|n| n.null_count() > 0)) {
+                if let (false, Some(nulls)) =
+                    (field.is_nullable(), array.logical_nulls().filter(|n| n.null_count() > 0))
+                {
                     let first = (0..nulls.len()).find(|i| nulls.is_null(*i)).unwrap_or(0);
                     return Err(TableError::Null {
                         column: field.name().clone(),
@@ -228,8 +231,12 @@ fn cast(array: &ArrayRef, field: &Field) -> Result<ArrayRef, TableError> {
     let (from, to) = (array.data_type(), field.data_type());
     let widening = match (from, to) {
         (DataType::Null, _) => true,
-        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _), DataType::Utf8) => true,
-        (from, DataType::Int64 | DataType::Float64) => from.is_integer() || matches!(from, DataType::Float32 | DataType::Float16),
+        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _), DataType::Utf8) => {
+            true
+        }
+        (from, DataType::Int64 | DataType::Float64) => {
+            from.is_integer() || matches!(from, DataType::Float32 | DataType::Float16)
+        }
         (from, DataType::Float32) => matches!(from, DataType::Float16),
         // Nested types differ in the names and nullability of inner fields.
         (from, to) => from.is_nested() && to.is_nested(),

@@ -105,8 +105,7 @@ impl Cell for Vec<Message> {
 
     fn build<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
         let fields = message_fields();
-        let columns: Vec<Box<dyn ArrayBuilder>> =
-            vec![Box::new(StringBuilder::new()), Box::new(StringBuilder::new())];
+        let columns: Vec<Box<dyn ArrayBuilder>> = vec![Box::new(StringBuilder::new()), Box::new(StringBuilder::new())];
         let field = Field::new("item", DataType::Struct(fields.clone()), false);
         let mut lists = ListBuilder::new(StructBuilder::new(fields, columns)).with_field(field);
         for messages in values {

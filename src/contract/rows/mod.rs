@@ -232,11 +232,9 @@ mod tests {
         assert_eq!(Prompt::read(&lean).expect("rows")[1].reference, None);
         let error = Prompt::read(&table.without("messages").expect("dropped")).expect_err("messages are needed");
         assert!(error.to_string().starts_with("column \"messages\" is missing"), "{error}");
-        let extra = Table::of_columns(vec![(
-            Field::new("extra", DataType::Int64, false),
-            i64::build([1, 2, 3].iter()),
-        )])
-        .expect("a column");
+        let extra =
+            Table::of_columns(vec![(Field::new("extra", DataType::Int64, false), i64::build([1, 2, 3].iter()))])
+                .expect("a column");
         let wide = table.beside(&extra).expect("same length").conform(&PROMPT).expect("conforms");
         assert!(wide.has("extra"));
     }

@@ -3,10 +3,7 @@
 
 use fuseline_torch::tch::Tensor;
 
-use super::{
-    Answer, Example, Logps, Moment, Objective, RowLosses, check_below, check_positive, logistic_loss, squared_loss,
-    wins,
-};
+use super::{Answer, Example, Logps, Moment, Objective, RowLosses, logistic_loss, settings, squared_loss, wins};
 
 /// A prompt with a preferred and a dispreferred answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,19 +65,7 @@ impl Objective for Dpo {
     }
 
     fn check(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        match *self {
-            Dpo::Sigmoid { beta, label_smoothing, .. } => {
-                check_positive("beta", beta, &mut problems);
-                check_below("label_smoothing", label_smoothing, 0.5, &mut problems);
-            }
-            Dpo::Ipo { tau, .. } => check_positive("tau", tau, &mut problems),
-            Dpo::SimPo { beta, gamma_beta_ratio } => {
-                check_positive("beta", beta, &mut problems);
-                check_below("gamma_beta_ratio", gamma_beta_ratio, f64::INFINITY, &mut problems);
-            }
-        }
-        problems
+        settings::check_dpo(self)
     }
 
     /// Diagnostics: `rewards/chosen` and `rewards/rejected` (β or τ times each side of z), `rewards/margins`,

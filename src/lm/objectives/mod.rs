@@ -7,12 +7,14 @@
 //! Letters: r rows of a micro-batch; s(y) the sum of the log-probabilities of an answer's trained tokens, in nats.
 
 mod dpo;
+pub mod settings;
 mod sft;
 mod wrpo;
 
 pub use dpo::{Dpo, PairRow};
-pub use sft::{Reduction, Sft, SftRow};
-pub use wrpo::{Alpha, AlphaShape, Wrpo, WrpoLoss, WrpoRow};
+pub use settings::{Alpha, AlphaShape, Reduction};
+pub use sft::{Sft, SftRow};
+pub use wrpo::{Wrpo, WrpoLoss, WrpoRow};
 
 use fuseline_torch::tch::{Kind, Tensor};
 
@@ -153,20 +155,6 @@ fn squared_loss(z: &Tensor, tau: f64) -> Tensor {
 /// 1 where the left is strictly larger, else 0.
 fn wins(left: &Tensor, right: &Tensor) -> Tensor {
     left.gt_tensor(right).to_kind(Kind::Double)
-}
-
-/// Adds to `problems` unless `value` is a finite number above zero.
-fn check_positive(name: &str, value: f64, problems: &mut Vec<String>) {
-    if !(value.is_finite() && value > 0.0) {
-        problems.push(format!("{name} is {value}; expected a number above 0"));
-    }
-}
-
-/// Adds to `problems` unless `value` lies in `0 <= value < end`.
-fn check_below(name: &str, value: f64, end: f64, problems: &mut Vec<String>) {
-    if !(0.0..end).contains(&value) {
-        problems.push(format!("{name} is {value}; expected at least 0 and below {end}"));
-    }
 }
 
 #[cfg(test)]

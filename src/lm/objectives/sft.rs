@@ -1,9 +1,6 @@
 //! Supervised fine-tuning: the negative log-likelihood of given answers. It must not know models or batches.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::{Continuation, Example, Logps, Moment, Objective, RowLosses};
+use super::{Continuation, Example, Logps, Moment, Objective, Reduction, RowLosses, settings};
 
 /// A text of which some tokens are trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,25 +36,6 @@ impl From<SftRow> for Example {
     }
 }
 
-/// Over what the negative log-likelihoods of an update are averaged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduction {
-    /// All trained tokens of the update weigh the same.
-    #[default]
-    GlobalTokenMean,
-    /// Trained tokens weigh the same within each group of so many rows, in the order of the data, and groups weigh
-    /// the same: what older trainers did with micro-batches of that size.
-    MicrobatchTokenMean {
-        /// Rows of a group.
-        rows: usize,
-    },
-    /// Tokens weigh the same within each row, and rows weigh the same.
-    PerSequenceMean,
-    /// The sum over a row's tokens; rows weigh the same.
-    PerSequenceSumMean,
-}
-
 /// Supervised fine-tuning: `L = −Σ_rows c(row)·weight(row)·s(row)`, c by the [`Reduction`]; with the default one and
 /// weights of 1, the mean over the update's trained tokens.
 ///
@@ -77,10 +55,7 @@ impl Objective for Sft {
     }
 
     fn check(&self) -> Vec<String> {
-        match self.reduction {
-            Reduction::MicrobatchTokenMean { rows: 0 } => vec!["reduction.rows is 0; expected at least 1".into()],
-            _ => Vec::new(),
-        }
+        settings::check_sft(self)
     }
 
     fn shares(&self, lengths: &[usize]) -> Vec<f64> {

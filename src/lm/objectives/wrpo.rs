@@ -5,13 +5,8 @@
 //! Source: arXiv 2412.03187 and `SLIT-AI/WRPO` `scripts/wrpo_trainer.py`.
 
 use fuseline_torch::tch::Tensor;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::{
-    Answer, Example, Logps, Moment, Objective, RowLosses, check_below, check_positive, logistic_loss, squared_loss,
-    wins,
-};
+use super::{Alpha, Answer, Example, Logps, Moment, Objective, RowLosses, logistic_loss, settings, squared_loss, wins};
 
 /// A prompt with two preferred answers and a dispreferred one.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,49 +29,6 @@ impl From<WrpoRow> for Example {
             prompt: row.prompt,
             continuations: vec![row.source_chosen.into(), row.target_chosen.into(), row.rejected.into()],
             weight: row.weight,
-        }
-    }
-}
-
-/// How alpha goes through training.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AlphaShape {
-    /// From `start` toward `end`, by the same step at every update.
-    #[default]
-    Linear,
-    /// `end` throughout.
-    Constant,
-}
-
-/// The weight of the sources' answer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Alpha {
-    /// At the first update, in 0..=1; stays 0 where the shape is constant.
-    #[serde(default)]
-    pub start: f64,
-    /// After the last update, in 0..=1: the last update itself has `start + (end − start)·(T−1)/T`.
-    pub end: f64,
-    /// How it goes from one to the other.
-    #[serde(default)]
-    pub shape: AlphaShape,
-}
-
-impl Default for Alpha {
-    /// 0 to 0.1, `training_configs/` of `SLIT-AI/WRPO`.
-    fn default() -> Self {
-        Self { start: 0.0, end: 0.1, shape: AlphaShape::Linear }
-    }
-}
-
-impl Alpha {
-    /// `start + (end − start)·k/T` with k finished updates of T, `end` beyond.
-    pub fn at(&self, moment: Moment) -> f64 {
-        match self.shape {
-            AlphaShape::Constant => self.end,
-            AlphaShape::Linear if moment.update >= moment.total => self.end,
-            AlphaShape::Linear => self.start + (self.end - self.start) * moment.update as f64 / moment.total as f64,
         }
     }
 }
@@ -132,30 +84,7 @@ impl Objective for Wrpo {
     }
 
     fn check(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (name, value) in [("alpha.start", self.alpha.start), ("alpha.end", self.alpha.end)] {
-            if !(0.0..=1.0).contains(&value) {
-                problems.push(format!("{name} is {value}; expected 0 to 1"));
-            }
-        }
-        if self.alpha.shape == AlphaShape::Constant && self.alpha.start != 0.0 {
-            problems.push(format!(
-                "alpha.start is {}, but alpha.shape is constant; leave it out, or set shape: linear",
-                self.alpha.start
-            ));
-        }
-        match self.loss {
-            WrpoLoss::Weighted { beta, label_smoothing } | WrpoLoss::TwoPairs { beta, label_smoothing } => {
-                check_positive("beta", beta, &mut problems);
-                check_below("label_smoothing", label_smoothing, 0.5, &mut problems);
-            }
-            WrpoLoss::SimPo { beta, gamma_beta_ratio } => {
-                check_positive("beta", beta, &mut problems);
-                check_below("gamma_beta_ratio", gamma_beta_ratio, f64::INFINITY, &mut problems);
-            }
-            WrpoLoss::Ipo { tau } => check_positive("tau", tau, &mut problems),
-        }
-        problems
+        settings::check_wrpo(self)
     }
 
     /// Diagnostics, as the source names them: `cur_alpha`; `rewards/…` are β (or τ) times a side of the difference, with
