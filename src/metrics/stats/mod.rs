@@ -3,6 +3,8 @@
 
 mod bootstrap;
 mod summary;
+mod wilson;
 
 pub use bootstrap::{Interval, bootstrap_mean};
 pub use summary::{mean, standard_deviation, standard_error};
+pub use wilson::wilson;
