@@ -29,7 +29,17 @@ Makes a table from tables by a query.
 The query is one SELECT in DataFusion's dialect. A table in it is the stage of
 that name, or what `inputs` binds to that name. Rows keep the order of the
 query's ORDER BY; without one they are sorted by all columns, so that the
-result does not depend on threads.";
+result does not depend on threads.
+
+Beside DataFusion's functions there are
+* `hash_fraction(text)`: a number in [0, 1) that depends on the text alone, evenly
+  spread, NULL for NULL. `WHERE hash_fraction(prompt_id) < 0.1` holds out a tenth
+  of the prompts, the same ones on every machine and for ever.
+* `wilson_low(k, n)`, `wilson_high(k, n)`: the ends of Wilson's 95 % interval of
+  the rate k / n, as fractions; NULL where n is 0.
+
+A conversation is a list of structs: with `as: prompt` or `as: response`,
+`make_array(named_struct('role', 'user', 'content', question)) AS messages`.";
     const EXAMPLE: &'static str =
         "op: sql\nwith:\n  sql: SELECT source, avg(reward) AS reward FROM scored GROUP BY source ORDER BY source\n";
     type Config = Config;
@@ -71,5 +81,25 @@ impl Execute for Sql {
             run.note("the query gave no rows".to_owned());
         }
         run.write("rows", table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_function() {
+        for call in fuseline_query::functions::ALL {
+            assert!(Sql::MANUAL.contains(call), "{call}");
+        }
+    }
+
+    #[test]
+    fn columns_become_a_conversation() {
+        let sql = "SELECT 'p' AS prompt_id, make_array(named_struct('role', 'user', 'content', 'why?')) AS messages";
+        let table = fuseline_query::sql_stage(sql, vec![]).expect("a query");
+        let prompts = <fuseline_contract::rows::Prompt as fuseline_contract::rows::Row>::read(&table).expect("prompts");
+        assert_eq!(prompts[0].messages, [fuseline_contract::rows::Message::user("why?")]);
     }
 }

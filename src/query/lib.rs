@@ -9,6 +9,7 @@
 
 pub mod cells;
 pub mod error;
+pub mod functions;
 pub mod names;
 pub mod order;
 pub mod render;

@@ -24,6 +24,7 @@ use fuseline_contract::table::TableError;
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result, nearest};
+use crate::functions;
 use crate::names::{beginning, dotted, one_statement, references};
 use crate::scan::Gathered;
 pub use crate::scan::Part;
@@ -65,7 +66,9 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|error| Error::Resources { message: format!("failed to start threads: {error}") })?;
-        Ok(Self { context: SessionContext::new_with_config(config), runtime, sources: BTreeMap::new() })
+        let context = SessionContext::new_with_config(config);
+        functions::register(&context);
+        Ok(Self { context, runtime, sources: BTreeMap::new() })
     }
 
     /// Names the files of a table: `stage`, `stage.output`, `run.stage`,
