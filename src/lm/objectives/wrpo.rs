@@ -141,6 +141,7 @@ impl Objective for Wrpo {
 mod tests {
     use super::super::tests::{START, cases, close, close_mean, diagnostic, floats, logps};
     use super::*;
+    use crate::objectives::AlphaShape;
     use fuseline_torch::tch::Kind;
     use serde_json::{Value, json};
 
