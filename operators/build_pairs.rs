@@ -120,8 +120,6 @@ Everything left out stands in `dropped` with its reason.";
 }
 
 impl Execute for BuildPairs {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let answers = Scored::read(&run.table("responses")?)?;
         if answers.is_empty() {

@@ -114,38 +114,28 @@ rewards, margins and accuracies.";
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `dpo`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = Dpo;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let pairs = Preference::read(&run.table("pairs")?)?;
-            if pairs.is_empty() {
-                return Err(StageError::input("the table bound to \"pairs\" has no rows"));
-            }
-            let objective = config.objective();
-            let references = if objective.needs_reference() { Some(References::read(run)?) } else { None };
-            training::run(run, &config.train, &objective, |encoder| {
-                let row = |pair: &Preference| {
-                    let answer = |text: &str| -> Result<(Vec<u32>, Answer), StageError> {
-                        let (prompt, tokens) = encoder.answered(&pair.messages, text)?;
-                        let answer = match &references {
-                            Some(references) => references.answer(&pair.messages, text, tokens)?,
-                            None => Answer { tokens, reference: None },
-                        };
-                        Ok((prompt, answer))
-                    };
-                    let ((prompt, chosen), (_, rejected)) = (answer(&pair.chosen)?, answer(&pair.rejected)?);
-                    Ok(PairRow { prompt, chosen, rejected, weight: pair.weight.unwrap_or(1.0) })
-                };
-                pairs.iter().map(row).collect()
-            })
+impl Execute for Dpo {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let pairs = Preference::read(&run.table("pairs")?)?;
+        if pairs.is_empty() {
+            return Err(StageError::input("the table bound to \"pairs\" has no rows"));
         }
+        let objective = config.objective();
+        let references = if objective.needs_reference() { Some(References::read(run)?) } else { None };
+        training::run(run, &config.train, &objective, |encoder| {
+            let row = |pair: &Preference| {
+                let answer = |text: &str| -> Result<(Vec<u32>, Answer), StageError> {
+                    let (prompt, tokens) = encoder.answered(&pair.messages, text)?;
+                    let answer = match &references {
+                        Some(references) => references.answer(&pair.messages, text, tokens)?,
+                        None => Answer { tokens, reference: None },
+                    };
+                    Ok((prompt, answer))
+                };
+                let ((prompt, chosen), (_, rejected)) = (answer(&pair.chosen)?, answer(&pair.rejected)?);
+                Ok(PairRow { prompt, chosen, rejected, weight: pair.weight.unwrap_or(1.0) })
+            };
+            pairs.iter().map(row).collect()
+        })
     }
 }

@@ -52,8 +52,6 @@ over prompts, s / sqrt(n) with the sample deviation s.";
 }
 
 impl Execute for Evaluate {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let scored = Scored::read(&run.table("responses")?)?;
         if scored.is_empty() {

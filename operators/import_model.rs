@@ -42,21 +42,11 @@ content, not its path, decides whether later stages rerun.";
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `import_model`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = ImportModel;
-
-        fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let from = run.file("from")?;
-            ChatModel::load(&from, run.threads())?;
-            copy(&from, &run.model_folder("model")?)
-        }
+impl Execute for ImportModel {
+    fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let from = run.file("from")?;
+        ChatModel::load(&from, run.threads())?;
+        copy(&from, &run.model_folder("model")?)
     }
 }
 

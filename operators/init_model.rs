@@ -122,34 +122,24 @@ template are those of `tokenizer`. The folder loads in transformers unchanged.";
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `init_model`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = InitModel;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            set_threads(run.threads());
-            let from = run.model("tokenizer")?.path;
-            let tokenizer = Tokenizer::load(&from).map_err(errors::lm)?;
-            let id = |token: Option<&fuseline_lm::tokenizer::SpecialToken>| token.map(|token| i64::from(token.id));
-            let model = NewModel {
-                bos_token_id: id(tokenizer.bos()),
-                eos_token_ids: tokenizer.stop_ids().iter().map(|id| i64::from(*id)).collect(),
-                pad_token_id: id(tokenizer.pad()),
-                ..config.model(tokenizer.vocab_size() as i64)
-            };
-            let mut fields = new_config(&model).map_err(errors::lm)?;
-            fields["initializer_range"] = config.initializer_range.into();
-            let architecture = Architecture::from_config(&fields).map_err(errors::lm)?;
-            let decoder = Decoder::init(architecture, run.seed(), Device::Cpu, fuseline_lm::Kind::Float);
-            let out = run.model_folder("model")?;
-            checkpoint::carry_files(&from, &out).map_err(errors::lm)?;
-            decoder.save(&out, Float::F32).map_err(errors::lm)
-        }
+impl Execute for InitModel {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        set_threads(run.threads());
+        let from = run.model("tokenizer")?.path;
+        let tokenizer = Tokenizer::load(&from).map_err(errors::lm)?;
+        let id = |token: Option<&fuseline_lm::tokenizer::SpecialToken>| token.map(|token| i64::from(token.id));
+        let model = NewModel {
+            bos_token_id: id(tokenizer.bos()),
+            eos_token_ids: tokenizer.stop_ids().iter().map(|id| i64::from(*id)).collect(),
+            pad_token_id: id(tokenizer.pad()),
+            ..config.model(tokenizer.vocab_size() as i64)
+        };
+        let mut fields = new_config(&model).map_err(errors::lm)?;
+        fields["initializer_range"] = config.initializer_range.into();
+        let architecture = Architecture::from_config(&fields).map_err(errors::lm)?;
+        let decoder = Decoder::init(architecture, run.seed(), Device::Cpu, fuseline_lm::Kind::Float);
+        let out = run.model_folder("model")?;
+        checkpoint::carry_files(&from, &out).map_err(errors::lm)?;
+        decoder.save(&out, Float::F32).map_err(errors::lm)
     }
 }

@@ -60,14 +60,14 @@ pub const THREAD: &[Runner] = &[
 
 /// The work of operators that run in a process of their own.
 pub const WORKER: &[Runner] = &[
-    Runner::of::<dpo::work::Work>(),
-    Runner::of::<import_model::work::Work>(),
-    Runner::of::<init_model::work::Work>(),
-    Runner::of::<logprobs::work::Work>(),
-    Runner::of::<sample::work::Work>(),
-    Runner::of::<sft::work::Work>(),
-    Runner::of::<train_tokenizer::work::Work>(),
-    Runner::of::<wrpo::work::Work>(),
+    Runner::of::<dpo::Dpo>(),
+    Runner::of::<import_model::ImportModel>(),
+    Runner::of::<init_model::InitModel>(),
+    Runner::of::<logprobs::LogProbs>(),
+    Runner::of::<sample::Sample>(),
+    Runner::of::<sft::Sft>(),
+    Runner::of::<train_tokenizer::TrainTokenizerOperator>(),
+    Runner::of::<wrpo::Wrpo>(),
 ];
 
 #[cfg(test)]

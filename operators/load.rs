@@ -60,8 +60,6 @@ cannot be used are an error that names the first of them.";
 }
 
 impl Execute for Load {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let path = run.file("path")?;
         let table = read(&path)?;
@@ -135,7 +133,12 @@ fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
         match serde_json::from_str::<serde_json::Value>(&line) {
             Ok(serde_json::Value::Object(_)) => {}
             Ok(_) => return Err(wrong("the line is not a JSON object".into())),
-            Err(error) => return Err(wrong(format!("the line is not JSON: {error}"))),
+            Err(error) => {
+                // The parser saw one line only, and calls it the first.
+                let place = format!(" at line 1 column {}", error.column());
+                let what = error.to_string().replace(&place, "");
+                return Err(wrong(format!("the line is not JSON: {what} in column {}", error.column())));
+            }
         }
     }
     let wrong =

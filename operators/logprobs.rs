@@ -60,50 +60,40 @@ computes it once.";
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `logprobs`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = LogProbs;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let texts = distinct(&run.table("texts")?)?;
-            let bound = run.model("model")?;
-            let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-            let model = ChatModel::load(&bound.path, run.threads())?;
-            let mut items = Vec::with_capacity(texts.len());
-            for (messages, text) in texts.values() {
-                let (prompt, completion) = model.encoder.answered(messages, text)?;
-                items.push(ScoreItem { prompt, completion });
-            }
-            let mut scores = Vec::with_capacity(items.len());
-            for chunk in items.chunks(CHUNK) {
-                run.check_cancelled()?;
-                scores.extend(score(&model.decoder, chunk, &ScoreLimits::default()).map_err(errors::lm)?);
-                run.progress(fuseline_contract::Progress {
-                    done: scores.len() as u64,
-                    total: items.len() as u64,
-                    unit: "rows".into(),
-                    figure: String::new(),
-                });
-            }
-            let rows: Vec<LogProb> = texts
-                .keys()
-                .zip(&scores)
-                .map(|(text_id, score)| LogProb {
-                    text_id: text_id.clone(),
-                    model: label.clone(),
-                    logp_sum: score.logp_sum,
-                    n_tokens: score.logps.len() as i64,
-                    logps: config.per_token.then(|| score.logps.iter().map(|logp| f64::from(*logp)).collect()),
-                })
-                .collect();
-            run.write("logprobs", LogProb::table(&rows)?)
+impl Execute for LogProbs {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let texts = distinct(&run.table("texts")?)?;
+        let bound = run.model("model")?;
+        let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
+        let model = ChatModel::load(&bound.path, run.threads())?;
+        let mut items = Vec::with_capacity(texts.len());
+        for (messages, text) in texts.values() {
+            let (prompt, completion) = model.encoder.answered(messages, text)?;
+            items.push(ScoreItem { prompt, completion });
         }
+        let mut scores = Vec::with_capacity(items.len());
+        for chunk in items.chunks(CHUNK) {
+            run.check_cancelled()?;
+            scores.extend(score(&model.decoder, chunk, &ScoreLimits::default()).map_err(errors::lm)?);
+            run.progress(fuseline_contract::Progress {
+                done: scores.len() as u64,
+                total: items.len() as u64,
+                unit: "rows".into(),
+                figure: String::new(),
+            });
+        }
+        let rows: Vec<LogProb> = texts
+            .keys()
+            .zip(&scores)
+            .map(|(text_id, score)| LogProb {
+                text_id: text_id.clone(),
+                model: label.clone(),
+                logp_sum: score.logp_sum,
+                n_tokens: score.logps.len() as i64,
+                logps: config.per_token.then(|| score.logps.iter().map(|logp| f64::from(*logp)).collect()),
+            })
+            .collect();
+        run.write("logprobs", LogProb::table(&rows)?)
     }
 }
 

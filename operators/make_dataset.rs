@@ -61,8 +61,6 @@ worked solution as completion.";
 }
 
 impl Execute for MakeDataset {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let mut rows = Vec::new();
         for (name, n) in &config.tasks {

@@ -54,8 +54,6 @@ template come from the base, without one from the first model.";
 }
 
 impl Execute for Merge {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let open = |path: &std::path::Path| Folder::open(path).map_err(weights_error);
         let base = if run.has("base") { Some(open(&run.model("base")?.path)?) } else { None };
@@ -81,5 +79,5 @@ fn weights_error(error: fuseline_weights::Error) -> StageError {
         Audience::Environment => Cause::Environment,
         Audience::Bug => Cause::Bug,
     };
-    StageError { cause, message: error.to_string(), hint: None }
+    StageError::with_hint_line(cause, &error.to_string())
 }

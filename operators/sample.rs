@@ -114,85 +114,75 @@ the sample's index alone, so other prompts never change an answer.
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `sample`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = Sample;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let table = run.table("prompts")?.conform(&rows::PROMPT)?;
-            let prompts = Prompt::read(&table)?;
-            if prompts.is_empty() {
-                return Err(StageError::input("the table bound to \"prompts\" has no rows"));
-            }
-            let bound = run.model("model")?;
-            let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-            let model = ChatModel::load(&bound.path, run.threads())?;
-
-            let mut requests = Vec::with_capacity(prompts.len());
-            for prompt in &prompts {
-                let content = rows::prompt_id(&prompt.messages);
-                let draw = |index| Draw { index, seed: row_seed(run.seed(), content.as_bytes(), index) };
-                let ids = model.encoder.prompt(&prompt.messages).map_err(|error| StageError {
-                    message: format!("prompt {:?}: {}", prompt.prompt_id, error.message),
-                    ..error
-                })?;
-                requests.push(Request { prompt: ids, samples: (0..config.n).map(draw).collect() });
-            }
-
-            let total = prompts.len() * config.n as usize;
-            let mut done: Vec<Option<Completion>> = vec![None; total];
-            let (mut finished, mut tokens) = (0u64, 0u64);
-            let (started, mut told) = (Instant::now(), Instant::now());
-            let mut on_done = |completion: Completion| {
-                finished += 1;
-                tokens += completion.n_tokens() as u64;
-                let place = completion.request * config.n as usize + completion.sample as usize;
-                done[place] = Some(completion);
-                if told.elapsed() >= TELL_EVERY {
-                    told = Instant::now();
-                    let figure = format!("{:.0} tokens/s", tokens as f64 / started.elapsed().as_secs_f64());
-                    run.progress(Progress { done: finished, total: total as u64, unit: "rows".into(), figure });
-                }
-                if run.cancelled() { Control::Stop } else { Control::Continue }
-            };
-            generate(
-                &model.decoder,
-                &model.encoder.tokenizer,
-                &requests,
-                &config.params(),
-                &Limits::default(),
-                &mut on_done,
-            )
-            .map_err(errors::lm)?;
-            run.check_cancelled()?;
-
-            let mut responses = Vec::with_capacity(total);
-            for (place, completion) in done.into_iter().enumerate() {
-                let completion = completion.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
-                let prompt = &prompts[completion.request];
-                responses.push(Response {
-                    prompt_id: prompt.prompt_id.clone(),
-                    messages: prompt.messages.clone(),
-                    reference: prompt.reference.clone(),
-                    domain: prompt.domain.clone(),
-                    meta: prompt.meta.clone(),
-                    source: label.clone(),
-                    sample: completion.sample.into(),
-                    text: completion.text,
-                    finish_reason: Some(completion.finish_reason.as_str().to_owned()),
-                    n_tokens: Some(completion.ids.len() as i64),
-                    // The bits of the seed; SQL has no unsigned integer that all tools read.
-                    seed: Some(completion.seed as i64),
-                });
-            }
-            let repeated: Vec<usize> = (0..total).map(|place| place / config.n as usize).collect();
-            run.write("responses", table.take(&repeated)?.beside(&Response::table(&responses)?)?)
+impl Execute for Sample {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let table = run.table("prompts")?.conform(&rows::PROMPT)?;
+        let prompts = Prompt::read(&table)?;
+        if prompts.is_empty() {
+            return Err(StageError::input("the table bound to \"prompts\" has no rows"));
         }
+        let bound = run.model("model")?;
+        let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
+        let model = ChatModel::load(&bound.path, run.threads())?;
+
+        let mut requests = Vec::with_capacity(prompts.len());
+        for prompt in &prompts {
+            let content = rows::prompt_id(&prompt.messages);
+            let draw = |index| Draw { index, seed: row_seed(run.seed(), content.as_bytes(), index) };
+            let ids = model.encoder.prompt(&prompt.messages).map_err(|error| StageError {
+                message: format!("prompt {:?}: {}", prompt.prompt_id, error.message),
+                ..error
+            })?;
+            requests.push(Request { prompt: ids, samples: (0..config.n).map(draw).collect() });
+        }
+
+        let total = prompts.len() * config.n as usize;
+        let mut done: Vec<Option<Completion>> = vec![None; total];
+        let (mut finished, mut tokens) = (0u64, 0u64);
+        let (started, mut told) = (Instant::now(), Instant::now());
+        let mut on_done = |completion: Completion| {
+            finished += 1;
+            tokens += completion.n_tokens() as u64;
+            let place = completion.request * config.n as usize + completion.sample as usize;
+            done[place] = Some(completion);
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let figure = format!("{:.0} tokens/s", tokens as f64 / started.elapsed().as_secs_f64());
+                run.progress(Progress { done: finished, total: total as u64, unit: "rows".into(), figure });
+            }
+            if run.cancelled() { Control::Stop } else { Control::Continue }
+        };
+        generate(
+            &model.decoder,
+            &model.encoder.tokenizer,
+            &requests,
+            &config.params(),
+            &Limits::default(),
+            &mut on_done,
+        )
+        .map_err(errors::lm)?;
+        run.check_cancelled()?;
+
+        let mut responses = Vec::with_capacity(total);
+        for (place, completion) in done.into_iter().enumerate() {
+            let completion = completion.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
+            let prompt = &prompts[completion.request];
+            responses.push(Response {
+                prompt_id: prompt.prompt_id.clone(),
+                messages: prompt.messages.clone(),
+                reference: prompt.reference.clone(),
+                domain: prompt.domain.clone(),
+                meta: prompt.meta.clone(),
+                source: label.clone(),
+                sample: completion.sample.into(),
+                text: completion.text,
+                finish_reason: Some(completion.finish_reason.as_str().to_owned()),
+                n_tokens: Some(completion.ids.len() as i64),
+                // The bits of the seed; SQL has no unsigned integer that all tools read.
+                seed: Some(completion.seed as i64),
+            });
+        }
+        let repeated: Vec<usize> = (0..total).map(|place| place / config.n as usize).collect();
+        run.write("responses", table.take(&repeated)?.beside(&Response::table(&responses)?)?)
     }
 }

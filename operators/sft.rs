@@ -49,29 +49,19 @@ loss. A row's `weight` scales its loss. Full-parameter, float32, AdamW.";
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `sft`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = Sft;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let examples = Example::read(&run.table("examples")?)?;
-            if examples.is_empty() {
-                return Err(StageError::input("the table bound to \"examples\" has no rows"));
-            }
-            let objective = objectives::Sft { reduction: config.reduction };
-            training::run(run, &config.train, &objective, |encoder| {
-                let row = |example: &Example| {
-                    let (prompt, answer) = encoder.answered(&example.messages, &example.completion)?;
-                    Ok(SftRow::answer(&prompt, &answer, example.weight.unwrap_or(1.0)))
-                };
-                examples.iter().map(row).collect()
-            })
+impl Execute for Sft {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let examples = Example::read(&run.table("examples")?)?;
+        if examples.is_empty() {
+            return Err(StageError::input("the table bound to \"examples\" has no rows"));
         }
+        let objective = objectives::Sft { reduction: config.reduction };
+        training::run(run, &config.train, &objective, |encoder| {
+            let row = |example: &Example| {
+                let (prompt, answer) = encoder.answered(&example.messages, &example.completion)?;
+                Ok(SftRow::answer(&prompt, &answer, example.weight.unwrap_or(1.0)))
+            };
+            examples.iter().map(row).collect()
+        })
     }
 }

@@ -73,8 +73,6 @@ pub fn tables(sql: &str, run: &dyn Run) -> Result<Vec<(String, Table)>, StageErr
 }
 
 impl Execute for Sql {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let table = fuseline_query::sql_stage(&config.sql, tables(&config.sql, run)?).map_err(StageError::from)?;
         if table.is_empty() {

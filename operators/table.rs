@@ -31,8 +31,6 @@ Markdown, LaTeX, CSV or JSON.";
 }
 
 impl Execute for TableOperator {
-    type Operator = Self;
-
     fn run(config: &TableSpec, run: &dyn Run) -> Result<(), StageError> {
         let cells = fuseline_query::table::cells(config, tables(&config.sql, run)?).map_err(StageError::from)?;
         run.write("cells", cells.to_table().map_err(StageError::from)?)

@@ -91,44 +91,34 @@ Learns from every text column it knows: the contents of `messages`,
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `train_tokenizer`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = TrainTokenizerOperator;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let texts = texts(&run.table("texts")?)?;
-            if texts.is_empty() {
-                return Err(StageError::input("the table bound to \"texts\" holds no text")
-                    .hint("it needs a column messages, completion, text, chosen or rejected with at least one row"));
-            }
-            let chat = match config.chat {
-                ChatName::Chatml => ChatStyle::Chatml,
-                ChatName::Llama3 => ChatStyle::Llama3,
-                ChatName::Gemma => ChatStyle::Gemma,
-            };
-            let params = TrainTokenizer {
-                kind: match config.kind {
-                    KindName::Bpe => TokenizerKind::Bpe,
-                    KindName::ByteLevelBpe => TokenizerKind::ByteLevelBpe,
-                    KindName::Unigram => TokenizerKind::Unigram,
-                },
-                vocab_size: config.vocab_size,
-                special: chat.special_tokens(),
-                min_frequency: config.min_frequency,
-                chat_template: Some(chat.template().to_owned()),
-            };
-            let trained = train(&params, &texts).map_err(errors::lm)?;
-            if trained.vocab_size < config.vocab_size {
-                run.note(format!("the texts give {} tokens, fewer than {}", trained.vocab_size, config.vocab_size));
-            }
-            trained.save(&run.model_folder("tokenizer")?).map_err(errors::lm)
+impl Execute for TrainTokenizerOperator {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let texts = texts(&run.table("texts")?)?;
+        if texts.is_empty() {
+            return Err(StageError::input("the table bound to \"texts\" holds no text")
+                .hint("it needs a column messages, completion, text, chosen or rejected with at least one row"));
         }
+        let chat = match config.chat {
+            ChatName::Chatml => ChatStyle::Chatml,
+            ChatName::Llama3 => ChatStyle::Llama3,
+            ChatName::Gemma => ChatStyle::Gemma,
+        };
+        let params = TrainTokenizer {
+            kind: match config.kind {
+                KindName::Bpe => TokenizerKind::Bpe,
+                KindName::ByteLevelBpe => TokenizerKind::ByteLevelBpe,
+                KindName::Unigram => TokenizerKind::Unigram,
+            },
+            vocab_size: config.vocab_size,
+            special: chat.special_tokens(),
+            min_frequency: config.min_frequency,
+            chat_template: Some(chat.template().to_owned()),
+        };
+        let trained = train(&params, &texts).map_err(errors::lm)?;
+        if trained.vocab_size < config.vocab_size {
+            run.note(format!("the texts give {} tokens, fewer than {}", trained.vocab_size, config.vocab_size));
+        }
+        trained.save(&run.model_folder("tokenizer")?).map_err(errors::lm)
     }
 }
 

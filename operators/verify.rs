@@ -59,8 +59,6 @@ have a reference.";
 }
 
 impl Execute for Verify {
-    type Operator = Self;
-
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let table = run.table("responses")?.conform(&rows::RESPONSE)?;
         let responses = Response::read(&table)?;

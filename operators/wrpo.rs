@@ -70,39 +70,29 @@ alpha rises linearly over the run. Pairs come from `build_pairs` with
     }
 }
 
-/// What a worker links and a planner does not (see `fuseline_contract::runner`).
-pub mod work {
-    use super::*;
-
-    /// The work of `wrpo`.
-    pub struct Work;
-
-    impl Execute for Work {
-        type Operator = Wrpo;
-
-        fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-            let pairs = Preference::read(&run.table("pairs")?)?;
-            if pairs.is_empty() {
-                return Err(StageError::input("the table bound to \"pairs\" has no rows"));
-            }
-            let references = References::read(run)?;
-            training::run(run, &config.train, &config.objective(), |encoder| {
-                let row = |pair: &Preference| {
-                    let Some(target) = &pair.chosen_target else {
-                        return Err(StageError::input(format!("prompt {:?} has no chosen_target", pair.prompt_id))
-                            .hint("build the pairs with `build_pairs` and method: wrpo"));
-                    };
-                    let answer = |text: &str| -> Result<(Vec<u32>, Answer), StageError> {
-                        let (prompt, tokens) = encoder.answered(&pair.messages, text)?;
-                        Ok((prompt, references.answer(&pair.messages, text, tokens)?))
-                    };
-                    let (prompt, source_chosen) = answer(&pair.chosen)?;
-                    let (_, target_chosen) = answer(target)?;
-                    let (_, rejected) = answer(&pair.rejected)?;
-                    Ok(WrpoRow { prompt, source_chosen, target_chosen, rejected, weight: pair.weight.unwrap_or(1.0) })
-                };
-                pairs.iter().map(row).collect()
-            })
+impl Execute for Wrpo {
+    fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        let pairs = Preference::read(&run.table("pairs")?)?;
+        if pairs.is_empty() {
+            return Err(StageError::input("the table bound to \"pairs\" has no rows"));
         }
+        let references = References::read(run)?;
+        training::run(run, &config.train, &config.objective(), |encoder| {
+            let row = |pair: &Preference| {
+                let Some(target) = &pair.chosen_target else {
+                    return Err(StageError::input(format!("prompt {:?} has no chosen_target", pair.prompt_id))
+                        .hint("build the pairs with `build_pairs` and method: wrpo"));
+                };
+                let answer = |text: &str| -> Result<(Vec<u32>, Answer), StageError> {
+                    let (prompt, tokens) = encoder.answered(&pair.messages, text)?;
+                    Ok((prompt, references.answer(&pair.messages, text, tokens)?))
+                };
+                let (prompt, source_chosen) = answer(&pair.chosen)?;
+                let (_, target_chosen) = answer(target)?;
+                let (_, rejected) = answer(&pair.rejected)?;
+                Ok(WrpoRow { prompt, source_chosen, target_chosen, rejected, weight: pair.weight.unwrap_or(1.0) })
+            };
+            pairs.iter().map(row).collect()
+        })
     }
 }

@@ -10,5 +10,5 @@ pub fn lm(error: fuseline_lm::error::Error) -> StageError {
         Audience::Environment => Cause::Environment,
         Audience::Bug => Cause::Bug,
     };
-    StageError { cause, message: error.to_string(), hint: None }
+    StageError::with_hint_line(cause, &error.to_string())
 }

@@ -180,7 +180,7 @@ pub enum SqlFormat {
     Text,
     /// CSV.
     Csv,
-    /// JSON lines.
+    /// JSON: a list of rows.
     Json,
 }
 

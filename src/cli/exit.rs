@@ -15,7 +15,10 @@ pub const WORK_FOUND: u8 = 5;
 pub fn of(result: anyhow::Result<u8>) -> ExitCode {
     let error = match result {
         Ok(code) => return ExitCode::from(code),
-        Err(error) => error,
+        // A query's error knows who can act.
+        Err(error) => {
+            error.downcast::<fuseline_query::Error>().map_or_else(|other| other, |query| StageError::from(query).into())
+        }
     };
     let (text, cause) = if let Some(problems) = error.downcast_ref::<Problems>() {
         (problems.to_string(), Cause::Input)

@@ -33,13 +33,8 @@ pub fn run(store: &Path, pipeline: &Pipeline, options: &Options) -> anyhow::Resu
     let graph = Graph::of(&setting.plan);
     let targets = if options.targets.is_empty() { None } else { Some(graph.select(options.targets)?) };
     let force = graph.select(options.force)?;
-    let run_options = RunOptions {
-        targets,
-        jobs: options.jobs,
-        keep_going: options.keep_going,
-        force,
-        ..RunOptions::new(worker()?)
-    };
+    let run_options =
+        RunOptions { targets, jobs: options.jobs, keep_going: options.keep_going, force, ..RunOptions::new(worker()?) };
     let display = if options.json { Display::json() } else { Display::for_people() };
     if !options.json {
         for note in &setting.plan.notes {
@@ -47,14 +42,10 @@ pub fn run(store: &Path, pipeline: &Pipeline, options: &Options) -> anyhow::Resu
         }
     }
     let cancel = cancel_on_signal();
-    let summary = schedule::run(
-        &setting.plan,
-        &setting.store,
-        &run_options,
-        fuseline_operators::THREAD,
-        &cancel,
-        &|event| display.show(&event),
-    )?;
+    let summary =
+        schedule::run(&setting.plan, &setting.store, &run_options, fuseline_operators::THREAD, &cancel, &|event| {
+            display.show(&event)
+        })?;
     if !options.json && summary.failed.is_empty() {
         let tables = table::render(&setting, &summary.records, TableFormat::Text, None)?;
         exit::print(&tables)?;

@@ -23,7 +23,8 @@ pub fn table(
     output: Option<&Path>,
 ) -> anyhow::Result<u8> {
     let setting = Setting::open(store, pipeline)?;
-    let stages: Vec<&str> = setting.plan.nodes.iter().filter_map(|node| node.id.stage.strip_prefix("tables.")).collect();
+    let stages: Vec<&str> =
+        setting.plan.nodes.iter().filter_map(|node| node.id.stage.strip_prefix("tables.")).collect();
     if let Some(name) = name.filter(|name| !stages.contains(name)) {
         let hint = match nearest(name, stages.iter().copied()) {
             Some(near) => format!("did you mean {near:?}?"),

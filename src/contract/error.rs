@@ -80,6 +80,14 @@ impl StageError {
         self
     }
 
+    /// A library's error, whose text may end in a line `hint: …`.
+    pub fn with_hint_line(cause: Cause, text: &str) -> Self {
+        match text.split_once("\nhint: ") {
+            Some((message, hint)) => Self::new(cause, message).hint(hint),
+            None => Self::new(cause, text),
+        }
+    }
+
     /// An I/O error with what was tried: a missing file is the user's, the rest
     /// the environment's.
     pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {

@@ -1,21 +1,14 @@
-//! An operator's work, apart from its declaration.
-//!
-//! An executable that only plans must not link the libraries that the work
-//! needs. A linker takes whole objects, a module each; so the work of operators
-//! that need a model is implemented by a type in a module of its own, and this
-//! module is the only one that refers to it.
+//! An operator's work, apart from its declaration, so that an executable that
+//! only plans does not link the libraries that the work needs.
 
 use crate::error::StageError;
 use crate::operator::{Operator, decode};
 use crate::run::Run;
 
-/// The work of an operator.
-pub trait Execute: 'static {
-    /// Whose work it is.
-    type Operator: Operator;
-
+/// An operator with its work.
+pub trait Execute: Operator {
     /// Does the work.
-    fn run(config: &<Self::Operator as Operator>::Config, run: &dyn Run) -> Result<(), StageError>;
+    fn run(config: &Self::Config, run: &dyn Run) -> Result<(), StageError>;
 }
 
 /// An operator's work, erased; only executables that do the work refer to it.
@@ -27,9 +20,9 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Erases the type of an operator's work.
-    pub const fn of<W: Execute>() -> Self {
-        Self { name: W::Operator::NAME, run: execute::<W> }
+    /// Erases an operator's type.
+    pub const fn of<T: Execute>() -> Self {
+        Self { name: T::NAME, run: execute::<T> }
     }
 
     /// Runs a stage with parameters as [`crate::Entry::resolve`] gave them.
@@ -38,10 +31,10 @@ impl Runner {
     }
 }
 
-fn execute<W: Execute>(params: &serde_json::Value, run: &dyn Run) -> Result<(), StageError> {
-    let config = decode::<W::Operator>(params).map_err(|problems| {
+fn execute<T: Execute>(params: &serde_json::Value, run: &dyn Run) -> Result<(), StageError> {
+    let config = decode::<T>(params).map_err(|problems| {
         let first = problems.0.first().map(|p| format!("{}: {}", p.path.join("."), p.message)).unwrap_or_default();
-        StageError::bug(format!("resolved parameters of {} do not decode: {first}", W::Operator::NAME))
+        StageError::bug(format!("resolved parameters of {} do not decode: {first}", T::NAME))
     })?;
-    W::run(&config, run)
+    T::run(&config, run)
 }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use fuseline_contract::table::TableError;
 use fuseline_contract::{Cause, Digest, StageError};
 
+/// What to do about a store that cannot be written.
+const OTHER_STORE: &str = "choose a folder that you may write with --store DIR or FUSELINE_STORE";
+
 /// A failure of the store, the scheduler or a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -136,13 +139,15 @@ impl Error {
     /// What to type or change, if we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, .. } => match source.kind() {
+            Self::Io { what, source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("free some disk space, then run again: finished stages are kept".to_owned())
                 }
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-                    Some("choose a folder that you may write with --store DIR or FUSELINE_STORE".to_owned())
+                    Some(OTHER_STORE.to_owned())
                 }
+                // Below /proc and its like nothing can be made.
+                io::ErrorKind::NotFound if what.starts_with("create") => Some(OTHER_STORE.to_owned()),
                 _ => None,
             },
             Self::NotAStore { .. } => {

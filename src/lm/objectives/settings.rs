@@ -1,5 +1,4 @@
-//! Settings of objectives as they are written in a pipeline, and what may be wrong with them. Apart from the losses, so
-//! that whoever only checks settings links no tensor.
+//! Settings of objectives as they are written in a pipeline, and what may be wrong with them. It must not know tensors.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
