@@ -320,6 +320,7 @@ impl<'a> Driver<'a> {
         self.keys.insert(index, stage.key);
         match verdict {
             Verdict::Hit(record) => {
+                sweep(self.shared.store, &stage.key);
                 self.hit(index, record);
                 Ok(None)
             }
@@ -643,6 +644,16 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
         return failed(Error::io("remove", &folder, source).into());
     }
     End::Ran { outcome: Box::new(outcome), stdout, stderr }
+}
+
+/// Removes what a process left that died after its result was complete.
+fn sweep(store: &Store, key: &Key) {
+    let work = store.work(key);
+    if work.exists()
+        && let Ok(Some(_lock)) = store.try_lock(key)
+    {
+        let _ = fs::remove_dir_all(work);
+    }
 }
 
 /// Waits for the lock of a key, which another process may hold.
