@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The method and its parameters: `{method: ties, density: 0.5}`.
+    /// The method and its parameters: `{method: ties, weights: 1.0, density: 0.5}`.
     pub how: Method,
 }
 
@@ -31,8 +31,7 @@ Methods: `linear`, `task_arithmetic`, `ties` (arXiv 2306.01708), `sce`
 (arXiv 2408.07990). All but `linear` work on the differences to `base`. The
 order of `models` is the order of `weights`. Configuration, tokenizer and chat
 template come from the base, without one from the first model.";
-    const EXAMPLE: &'static str =
-        "op: merge\ninputs: {base: tuned, models: [dpo, wrpo]}\nwith: {how: {method: ties, density: 0.5}}\n";
+    const EXAMPLE: &'static str = "op: merge\ninputs: {base: tuned, models: [dpo, wrpo]}\nwith: {how: {method: ties, weights: 1.0, density: 0.5}}\n";
     type Config = Config;
 
     fn ports(config: &Config) -> Ports {
