@@ -1,3 +1,5 @@
+//! Tests of every renderer against the same cells.
+
 use std::sync::Arc;
 
 use arrow::array::{

@@ -1,3 +1,5 @@
+//! Tests of questions to sessions over small files.
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};

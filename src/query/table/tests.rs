@@ -1,3 +1,5 @@
+//! Tests of tables from queries: pivots, averages, marks.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
