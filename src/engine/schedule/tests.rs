@@ -47,8 +47,6 @@ macro_rules! toy {
             }
         }
         impl Execute for $type {
-            type Operator = Self;
-
             fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
                 #[allow(clippy::redundant_closure_call)]
                 ($run)(config, run)
