@@ -79,4 +79,3 @@ impl Default for Resources {
         Self { cpus: 1, gpus: 0, mem_bytes: None }
     }
 }
-

@@ -592,10 +592,10 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
         Ok(lock) => lock,
         Err(error) => return failed(error),
     };
-    if !spec.supersedes {
-        if let Ok(record) = store.lookup(&spec.key) {
-            return End::Hit(Box::new(record));
-        }
+    if !spec.supersedes
+        && let Ok(record) = store.lookup(&spec.key)
+    {
+        return End::Hit(Box::new(record));
     }
     for (source, artifact) in inputs {
         match store.verify_artifact(artifact) {

@@ -199,7 +199,7 @@ pub struct Selection {
 pub fn select(samples: &[Vec<Candidate>], settings: &Settings) -> Result<Selection, Error> {
     check_finite(samples)?;
     if let Some(window) = settings.window
-        && !(window.min <= window.max)
+        && (window.min > window.max || window.min.is_nan() || window.max.is_nan())
     {
         return Err(Error::EmptyWindow { min: window.min, max: window.max });
     }
