@@ -68,8 +68,10 @@ fn said(done: &Done, code: i32) -> String {
     assert_eq!(done.code, Some(code), "{}", done.stderr);
     assert!(!done.stderr.contains("panic"), "{}", done.stderr);
     let lines = done.stderr.lines().skip_while(|line| !line.starts_with("  failed ") && !line.starts_with("error"));
-    let first: Vec<&str> = lines.take_while(|line| !line.starts_with("run ")).map(str::trim).collect();
-    first.join("\n")
+    // Stages that were running go on to their end after another failed.
+    let of_others = |line: &str| ["  done ", "  start ", "  note "].iter().any(|word| line.starts_with(word));
+    let own = lines.take_while(|line| !line.starts_with("run ")).filter(|line| !of_others(line)).map(str::trim);
+    own.collect::<Vec<_>>().join("\n")
 }
 
 /// Where a file of this home is, as messages write it.
