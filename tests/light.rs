@@ -41,7 +41,8 @@ fn a_second_run_starts_no_worker_and_prints_the_same_table() {
     assert_eq!((again.code, again.stdout.as_str()), (Some(0), table.as_str()), "{}", again.stderr);
     assert!(again.stderr.contains("0 ran, 28 cached"), "{}", again.stderr);
     assert!(!trace.exists());
-    // The copy does use that worker.
-    assert_eq!(run(&["--set", "target.train.steps=3"]).code, Some(3));
-    assert!(trace.exists());
+    // The copy does use that worker. A file just written cannot be started while a process that another test forks
+    // at that moment still has it open, so it may take more than one try.
+    let started = (0..20).any(|_| run(&["--set", "target.train.steps=3"]).code == Some(3) && trace.exists());
+    assert!(started);
 }
