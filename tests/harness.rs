@@ -89,6 +89,9 @@ impl Home {
             if event["event"] != "progress" || event["stage"]["stage"] != stage {
                 continue;
             }
+            let progress = &event["progress"];
+            assert!(progress["done"].as_u64() < progress["total"].as_u64(), "{stage} is too short to be interrupted");
+            assert!(cfg!(not(target_os = "linux")) || !self.workers().is_empty(), "the worker of {stage} is not seen");
             return child;
         }
         panic!("{stage} never reported: {:?}", child.wait_with_output());
