@@ -107,7 +107,7 @@ mod tests {
             for (name, property) in properties {
                 assert!(property["description"].is_string(), "{}.{name} has no doc line", entry.name);
             }
-            for name in entry.execution {
+            for name in entry.execution.iter().chain(entry.secret) {
                 assert!(properties.contains_key(*name), "{}.{name} is no parameter", entry.name);
             }
         }

@@ -106,6 +106,58 @@ fn unknown_parameter() {
 }
 
 #[test]
+fn mistakes_in_an_included_file() {
+    let home = home("include:\n  - {file: parts/a.yaml, prefix: a, vars: {n: 1, m: 2}}\n  - {file: parts/c.yaml}\n");
+    std::fs::create_dir(home.path("parts")).expect("a folder of our own");
+    home.write(
+        "parts/a.yaml",
+        "vars: {n: x}\nstages:\n  b: {op: sql, with: {sql: SELECT 1 AS x}, when: '${n}'}\n  c: {op: sql, with: {sql: SELECT x FROM d}}\n",
+    );
+    refused(
+        &home,
+        "error: p.yaml:2:44: variable \"n\": expected a text, found 1\n\
+         error: p.yaml:2:50: unknown variable \"m\"\n  \
+         help: expected n\n\
+         error: p.yaml:3:12: \"parts/c.yaml\" does not exist\n  \
+         help: did you mean \"parts/a.yaml\"? the path is taken from the folder of this file\n\
+         error: parts/a.yaml:4:28: unknown stage \"d\"\n  \
+         help: expected one of b, c",
+    );
+}
+
+#[test]
+fn a_carried_name_that_leads_nowhere() {
+    let home = home(
+        "repeat: {round: {times: 2, stages: [b], carry: {before: [a, c]}}}\n\
+         stages:\n  a: {op: sql, with: {sql: SELECT 1 AS x}}\n  b: {op: sql, with: {sql: SELECT x FROM before}}\n",
+    );
+    refused(
+        &home,
+        "error: p.yaml:1:61: stage \"c\" is not repeated\n  help: expected b\n\
+         error: p.yaml:4:28: unknown stage \"before\"\n  help: expected one of a, b",
+    );
+}
+
+#[test]
+fn a_secret_where_none_may_stand() {
+    let home = home(
+        "vars: {key: !secret API_KEY, n: 2}\nstages:\n  \
+         a: {op: make_dataset, with: {split: train, tasks: {addition: !secret API_KEY}}}\n  \
+         b: {op: sql, with: {sql: !secret sk-1}}\n",
+    );
+    refused(
+        &home,
+        "error: p.yaml:1:13: a secret may not stand here\n  \
+         help: put it in a stage's parameter that is declared secret; `fuseline ops NAME` says which\n\
+         error: p.yaml:3:64: parameter \"tasks.addition\" takes no secret\n  \
+         help: operator \"make_dataset\" has no parameter that does\n\
+         error: p.yaml:4:28: expected the name of an environment variable after !secret, found the text \"sk-1\"",
+    );
+    let said = home.fuseline(&["check", "p.yaml", "--set", "n=!secret X"]);
+    assert!(said.stderr.contains("in `--set n=!secret X`: a variable holds no secret"), "{}", said.stderr);
+}
+
+#[test]
 fn missing_parameter() {
     refused(
         &edited("max_tokens: 4, ", ""),

@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod harness;
 mod incremental;
+mod language;
 mod layers;
 mod light;
 mod pipelines;

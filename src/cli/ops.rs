@@ -70,7 +70,8 @@ fn manual(entry: &Entry) -> anyhow::Result<String> {
             _ => String::new(),
         };
         let doc = property["description"].as_str().unwrap_or_default().replace('\n', " ");
-        writeln!(text, "    {name}: {doc}{default}")?;
+        let secret = if entry.secret.contains(&name.as_str()) { " Takes `!secret NAME`." } else { "" };
+        writeln!(text, "    {name}: {doc}{default}{secret}")?;
     }
     Ok(text)
 }

@@ -21,6 +21,7 @@ pub mod port;
 pub mod rows;
 pub mod run;
 pub mod runner;
+pub mod secret;
 pub mod table;
 pub mod value;
 
@@ -31,4 +32,5 @@ pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Traits}
 pub use port::{Arity, Input, Kind, Output, Ports};
 pub use run::{Model, Run};
 pub use runner::{Execute, Runner};
+pub use secret::Secret;
 pub use table::Table;

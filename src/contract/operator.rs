@@ -97,6 +97,9 @@ pub trait Operator: 'static {
     const EXAMPLE: &'static str;
     /// Parameters that cannot change the result and so stay out of the key.
     const EXECUTION: &'static [&'static str] = &[];
+    /// Parameters that may hold secrets ([`crate::Secret`]), alone or in a list or
+    /// map. They stay out of the key.
+    const SECRET: &'static [&'static str] = &[];
     /// Parameters that came after the first release, with the JSON of the
     /// neutral value: the one that behaves as before. A parameter at its
     /// neutral value is not encoded, so old keys stay.
@@ -122,8 +125,8 @@ pub trait Operator: 'static {
 pub struct Resolved {
     /// Parameters with defaults filled in.
     pub params: serde_json::Value,
-    /// What enters the key: without execution parameters, neutral values and
-    /// paths of external files.
+    /// What enters the key: without execution parameters, secrets, neutral values
+    /// and paths of external files.
     pub key: Value,
     /// Ports under this configuration.
     pub ports: Ports,
@@ -148,6 +151,8 @@ pub struct Entry {
     pub example: &'static str,
     /// See [`Operator::EXECUTION`].
     pub execution: &'static [&'static str],
+    /// See [`Operator::SECRET`].
+    pub secret: &'static [&'static str],
     /// The JSON Schema of the parameters.
     pub schema: fn() -> serde_json::Value,
     resolve: fn(&serde_json::Value) -> Result<Resolved, Problems>,
@@ -164,6 +169,7 @@ impl Entry {
             manual: T::MANUAL,
             example: T::EXAMPLE,
             execution: T::EXECUTION,
+            secret: T::SECRET,
             schema: || schemars::schema_for!(T::Config).to_value(),
             resolve: resolve::<T>,
         }
@@ -208,7 +214,7 @@ fn resolve<T: Operator>(params: &serde_json::Value) -> Result<Resolved, Problems
     let files = T::files(&config);
     let mut key = Value::from_json(&params);
     if let Value::Map(map) = &mut key {
-        for name in T::EXECUTION {
+        for name in T::EXECUTION.iter().chain(T::SECRET) {
             map.remove(*name);
         }
         for file in &files {

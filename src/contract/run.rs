@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StageError;
 use crate::event::Progress;
+use crate::secret::Secret;
 use crate::table::Table;
 
 /// A model folder that was bound to a port.
@@ -43,6 +44,10 @@ pub trait Run: Sync {
     /// A file or folder that the parameter names, resolved against the
     /// pipeline's folder of reference.
     fn file(&self, parameter: &str) -> Result<PathBuf, StageError>;
+
+    /// The value of a secret that stands in the parameters. Nothing that is said
+    /// here or written to a log keeps it; a table or a model would.
+    fn secret(&self, secret: &Secret) -> Result<String, StageError>;
 
     /// Writes a table output; once an output.
     fn write(&self, output: &str, table: Table) -> Result<(), StageError>;

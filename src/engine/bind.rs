@@ -1,5 +1,6 @@
-//! Inputs to artifacts: references looked up, the axis rule applied, arity, row
-//! types and labels checked.
+//! Inputs to artifacts: references looked up, the axis rule applied, row types
+//! checked. What is left out afterwards, and what then is wrong with labels and
+//! counts, is `settle`'s.
 //!
 //! The axis rule: an axis that producer and consumer share is matched by value;
 //! one that the consumer lacks is gathered, sorted by its value. All indices
@@ -9,13 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use fuseline_contract::operator::Resolved;
-use fuseline_contract::port::{Arity, Input, Kind};
+use fuseline_contract::port::Input;
 use serde_json::Value as Json;
 
 use crate::expand::{Grid, SEED};
-use crate::plan::{Bound, Source};
+use crate::include::Pipeline;
+use crate::plan::Source;
 use crate::problem::{At, Findings, suggest, under};
 use crate::reference::Reference;
+use crate::repeat::Repeat;
 use crate::resolve::Stage;
 use crate::vars::names_in;
 use crate::yaml::describe;
@@ -25,11 +28,24 @@ pub(crate) struct Written {
     /// Its key in a map of inputs.
     label: Option<String>,
     /// The text.
-    text: String,
+    pub(crate) text: String,
     /// Where it stands.
-    at: At,
+    pub(crate) at: At,
     /// Axes of the consumer that were substituted in it, outside of brackets.
     axes: Vec<usize>,
+    /// The carried name that stood in its place, and the axis of turns.
+    carried: Option<(String, String)>,
+}
+
+impl Written {
+    /// Puts what a carried name stands for in a turn in its place.
+    pub(crate) fn carry(&mut self, repeat: &Repeat, turn: usize) {
+        if let Some(carried) = repeat.carried(turn, &self.text) {
+            self.text = carried.text;
+            self.at = carried.at;
+            self.carried = Some((carried.name, carried.axis));
+        }
+    }
 }
 
 /// Reads what is bound to one port.
@@ -60,6 +76,7 @@ fn read(
             text: text.clone(),
             at: At::value(path),
             axes: raw.map(|raw| mentioned(raw, grid)).unwrap_or_default(),
+            carried: None,
         }),
         Json::Array(items) if items.iter().all(Json::is_string) => {
             for (index, item) in items.iter().enumerate() {
@@ -131,11 +148,26 @@ type Translations = HashMap<(usize, usize, usize, usize), Rc<Vec<Option<usize>>>
 type Instances = HashMap<(usize, Vec<usize>), Rc<HashMap<Vec<usize>, Vec<usize>>>>;
 
 /// What is bound by the text of a stage's inputs, by port.
-pub(crate) type Inputs = BTreeMap<String, Vec<Written>>;
+pub(crate) type Inputs = BTreeMap<String, Rc<Vec<Written>>>;
+
+/// What one port of an instance is bound to, before anything is left out.
+pub(crate) struct Draft {
+    /// The port, by its number among the operator's inputs.
+    pub(crate) port: usize,
+    /// The references.
+    pub(crate) written: Rc<Vec<Written>>,
+    /// The artifacts in order, each with the number of the reference that leads
+    /// to it; sources hold indices of instances over all stages.
+    pub(crate) from: Vec<(usize, Source)>,
+    /// Nothing is wrong with any reference.
+    pub(crate) sound: bool,
+}
 
 /// Binds stages' inputs; keeps the indices.
 pub(crate) struct Binder<'s> {
+    pipeline: &'s Pipeline,
     stages: &'s [Stage<'s>],
+    /// Stages by the name by which they are known outside of their file.
     names: HashMap<&'s str, usize>,
     translations: Translations,
     instances: Instances,
@@ -154,14 +186,14 @@ struct Consumer<'s> {
 
 impl<'s> Binder<'s> {
     /// A binder over all stages.
-    pub(crate) fn new(stages: &'s [Stage<'s>]) -> Self {
-        let names = stages.iter().enumerate().map(|(index, stage)| (stage.spec.name.as_str(), index)).collect();
-        Self { stages, names, translations: HashMap::new(), instances: HashMap::new(), named_at: HashMap::new() }
+    pub(crate) fn new(pipeline: &'s Pipeline, stages: &'s [Stage<'s>]) -> Self {
+        let names = stages.iter().enumerate().map(|(index, stage)| (stage.spec.full.as_str(), index)).collect();
+        let (translations, instances, named_at) = Default::default();
+        Self { pipeline, stages, names, translations, instances, named_at }
     }
 
-    /// Binds all inputs of all instances of a stage; sources hold indices of
-    /// instances over all stages.
-    pub(crate) fn bind(&mut self, index: usize, findings: &mut Findings) -> Vec<Vec<Bound>> {
+    /// Binds all inputs of all instances of a stage.
+    pub(crate) fn bind(&mut self, index: usize, findings: &mut Findings) -> Vec<Vec<Draft>> {
         let stage = &self.stages[index];
         let Some(grid) = &stage.grid else { return Vec::new() };
         // Instances whose inputs have the same text share their links.
@@ -174,41 +206,44 @@ impl<'s> Binder<'s> {
             }
             links.push(ports);
         }
-        let mut implicit: HashMap<&str, Option<Link>> = HashMap::new();
+        let mut implicit: HashMap<(&str, Option<usize>), (Rc<Vec<Written>>, Vec<Option<Link>>)> = HashMap::new();
         let mut all = Vec::with_capacity(grid.points.len());
         for (instance, point) in grid.points.iter().enumerate() {
-            let mut bound = Vec::new();
+            let mut drafts = Vec::new();
             if let Some(resolved) = stage.params.get(instance) {
                 let consumer = Consumer { stage, grid, point, resolved };
                 let written = stage.inputs.get(instance);
                 refuse_unknown_ports(&consumer, written, findings);
                 let links = &links[stage.inputs.of[instance]];
-                for port in &resolved.ports.inputs {
-                    let from = match written.get(&port.name) {
-                        Some(list) => {
-                            let linked = list.iter().zip(&links[port.name.as_str()]);
-                            self.sources(&consumer, port, linked, findings)
-                        }
+                for (number, port) in resolved.ports.inputs.iter().enumerate() {
+                    let (written, links) = match written.get(&port.name) {
+                        Some(written) => (written, &links[port.name.as_str()]),
                         None if port.implicit => {
-                            let at = implicit_at(stage, &port.name);
-                            if !implicit.contains_key(port.name.as_str()) {
-                                let link = self.link(index, grid, &port.name, &at, findings);
-                                implicit.insert(&port.name, link);
+                            let turn = stage.turn(point);
+                            if !implicit.contains_key(&(port.name.as_str(), turn)) {
+                                let (text, at) = (port.name.clone(), implicit_at(stage, &port.name));
+                                let mut written = Written { label: None, text, at, axes: Vec::new(), carried: None };
+                                if let (Some(repeat), Some(turn)) = (stage.repeat, turn) {
+                                    written.carry(repeat, turn);
+                                }
+                                let link = self.link(index, grid, &written.text, &written.at, findings);
+                                implicit.insert((&port.name, turn), (Rc::new(vec![written]), vec![link]));
                             }
-                            let written = Written { label: None, text: port.name.clone(), at, axes: Vec::new() };
-                            let linked = std::iter::once((&written, &implicit[port.name.as_str()]));
-                            self.sources(&consumer, port, linked, findings)
+                            let (written, links) = &implicit[&(port.name.as_str(), turn)];
+                            (written, links)
                         }
-                        None => Some(Vec::new()),
+                        None => (&Rc::default(), &Vec::new()),
                     };
-                    if let Some(from) = from.filter(|from| self.arity_holds(&consumer, port, from, findings))
-                        && !from.is_empty()
-                    {
-                        bound.push(Bound { port: port.name.clone(), from });
+                    let mut draft = Draft { port: number, written: written.clone(), from: Vec::new(), sound: true };
+                    for (reference, link) in links.iter().enumerate() {
+                        draft.sound &= link.as_ref().is_some_and(|link| {
+                            self.follow(&consumer, port, reference, link, &mut draft, findings).is_some()
+                        });
                     }
+                    drafts.push(draft);
                 }
             }
-            all.push(bound);
+            all.push(drafts);
         }
         all
     }
@@ -222,8 +257,9 @@ impl<'s> Binder<'s> {
                 return None;
             }
         };
-        let Some(producer) = self.names.get(reference.stage.as_str()).copied() else {
-            let help = suggest(&reference.stage, self.stages.iter().map(|stage| stage.spec.name.as_str()));
+        let Some(producer) = self.stage(consumer, &reference.stage) else {
+            let names = self.names_seen_by(consumer);
+            let help = suggest(&reference.stage, names.iter().map(|name| name.as_ref()));
             findings.add(at.clone(), format!("unknown stage {:?}", reference.stage), help);
             return None;
         };
@@ -262,6 +298,21 @@ impl<'s> Binder<'s> {
         }
         let instances = self.instances(producer, made, &constrained);
         Some(Link { producer, reference, constrained, gathered, instances })
+    }
+
+    /// The stage that a name means in the file of a consumer.
+    fn stage(&self, consumer: usize, name: &str) -> Option<usize> {
+        let file = self.stages[consumer].spec.file;
+        let found = *self.names.get(self.pipeline.files[file].full(name).as_str())?;
+        self.pipeline.sees(file, self.stages[found].spec.file).then_some(found)
+    }
+
+    /// The names of stages in the file of a consumer.
+    fn names_seen_by(&self, consumer: usize) -> Vec<std::borrow::Cow<'s, str>> {
+        let file = self.stages[consumer].spec.file;
+        let seen = self.stages.iter().filter(|stage| self.pipeline.sees(file, stage.spec.file));
+        let carried = self.stages[consumer].repeat.into_iter().flat_map(Repeat::names);
+        seen.map(|stage| self.pipeline.files[file].local(&stage.spec.full)).chain(carried.map(Into::into)).collect()
     }
 
     /// Of each value of the consumer's axis, the index of the producer's.
@@ -306,54 +357,17 @@ impl<'s> Binder<'s> {
         self.instances.entry((producer, axes.clone())).or_insert_with(index).clone()
     }
 
-    /// All that is bound to one port; `None` if something is wrong with it.
-    fn sources<'l>(
-        &self,
-        consumer: &Consumer<'_>,
-        port: &Input,
-        linked: impl Iterator<Item = (&'l Written, &'l Option<Link>)>,
-        findings: &mut Findings,
-    ) -> Option<Vec<Source>> {
-        let mut from = Vec::new();
-        let mut unlabelled = Vec::new();
-        let mut sound = true;
-        for (written, link) in linked {
-            let Some(link) = link else {
-                sound = false;
-                continue;
-            };
-            let before = from.len();
-            sound &= self.follow(consumer, port, written, link, &mut from, findings).is_some();
-            if from[before..].iter().any(|source| source.label.is_none()) {
-                unlabelled.push(written);
-            }
-        }
-        if sound && port.labelled {
-            let own = consumer.resolved.params.get("label").and_then(Json::as_str);
-            match own {
-                Some(own) if from.len() == 1 => from[0].label = Some(own.to_owned()),
-                Some(own) => from.iter_mut().filter(|s| s.label.is_none()).for_each(|s| s.label = Some(own.to_owned())),
-                None => {
-                    for written in unlabelled {
-                        no_label(consumer, port, written, from.len(), findings);
-                        sound = false;
-                    }
-                }
-            }
-        }
-        sound.then_some(from)
-    }
-
     /// Adds the artifacts that one reference leads to.
     fn follow(
         &self,
         consumer: &Consumer<'_>,
         port: &Input,
-        written: &Written,
+        reference: usize,
         link: &Link,
-        from: &mut Vec<Source>,
+        draft: &mut Draft,
         findings: &mut Findings,
     ) -> Option<()> {
+        let written = &draft.written[reference];
         let stage = &self.stages[link.producer];
         let made = stage.grid.as_ref().expect("a link leads to a stage with a grid");
         let mut values = Vec::with_capacity(link.constrained.len());
@@ -410,54 +424,15 @@ impl<'s> Binder<'s> {
             }
             let point = &made.points[*instance];
             let text = |axis: usize| (made.axes[axis].name.clone(), made.axes[axis].texts[point[axis]].clone());
-            from.push(Source {
+            let source = Source {
                 node: stage.first + instance,
                 output,
                 label: if port.labelled { label(consumer, written, made, point) } else { None },
                 axes: link.gathered.iter().map(|axis| text(*axis)).collect(),
-            });
+            };
+            draft.from.push((reference, source));
         }
         Some(())
-    }
-
-    fn arity_holds(&self, consumer: &Consumer<'_>, port: &Input, from: &[Source], findings: &mut Findings) -> bool {
-        let spec = consumer.stage.spec;
-        let path = under(&under(&spec.path, "inputs"), &port.name);
-        let at = At::key(&path);
-        if from.is_empty() && port.arity != Arity::Optional {
-            if findings.is_silenced_below(&path) {
-                return false;
-            }
-            let message = format!("stage {:?} lacks the input {:?}: {}", spec.name, port.name, port.kind.describe());
-            findings.add(at, message, Some(format!("say `inputs: {{{}: STAGE}}`", port.name)));
-            return false;
-        }
-        if from.len() > 1 && port.kind == Kind::Model && port.arity != Arity::Many {
-            let id = |source: &Source| {
-                let stage = self
-                    .stages
-                    .iter()
-                    .rev()
-                    .find(|stage| stage.first <= source.node)
-                    .expect("the first stage starts at 0");
-                stage.id(source.node - stage.first).to_string()
-            };
-            let shown: Vec<String> = from.iter().take(3).map(id).collect();
-            let more = if from.len() > 3 { ", …" } else { "" };
-            let message = format!(
-                "the input {:?} takes one model, but {} are bound: {}{more}",
-                port.name,
-                from.len(),
-                shown.join(", ")
-            );
-            let help = match from[0].axes.keys().next() {
-                Some(axis) => format!("choose one ({}), or give the stage the axis {axis:?} too", shown[0]),
-                None => "choose one".to_owned(),
-            };
-            findings.add(at, message, Some(help));
-            return false;
-        }
-        true
     }
 }
 
@@ -473,8 +448,9 @@ fn refuse_unknown_ports(consumer: &Consumer<'_>, written: &Inputs, findings: &mu
     }
 }
 
-/// The label that follows from where an artifact is bound: its key in a map,
-/// or the values of the axes through which it was bound, but the seed's.
+/// The label that follows from where an artifact is bound: its key in a map, or
+/// the values of the axes through which it was bound, but the seed's and that of
+/// turns that carry it, or else the name under which it is carried.
 fn label(consumer: &Consumer<'_>, written: &Written, made: &Grid, point: &[usize]) -> Option<String> {
     if let Some(label) = &written.label {
         return Some(label.clone());
@@ -486,16 +462,12 @@ fn label(consumer: &Consumer<'_>, written: &Written, made: &Grid, point: &[usize
     let theirs = made.axes.iter().zip(point).map(|(axis, value)| (axis.name.as_str(), axis.texts[*value].as_str()));
     let mut values: BTreeMap<&str, &str> = own.chain(theirs).collect();
     values.remove(SEED);
-    (!values.is_empty()).then(|| values.into_values().collect::<Vec<_>>().join("/"))
-}
-
-fn no_label(consumer: &Consumer<'_>, port: &Input, written: &Written, n_bound: usize, findings: &mut Findings) {
-    let message =
-        format!("{:?} has no label for the input {:?}, which writes one into its rows", written.text, port.name);
-    let has_parameter = consumer.resolved.params.get("label").is_some();
-    let map = format!("name it: `inputs: {{{}: {{LABEL: {}}}}}`", port.name, written.text);
-    let help = if has_parameter && n_bound == 1 { "add `label: NAME` under `with`".to_owned() } else { map };
-    findings.add(written.at.clone(), message, Some(help));
+    // The turn that it was carried from says nothing of whose answers these are.
+    let carried = written.carried.as_ref().map(|(name, axis)| {
+        values.remove(axis.as_str());
+        name.clone()
+    });
+    if values.is_empty() { carried } else { Some(values.into_values().collect::<Vec<_>>().join("/")) }
 }
 
 /// Where a stage that is bound by its own name is named: in the first parameter

@@ -310,13 +310,14 @@ fn included(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::Source;
     use serde_json::json;
 
     fn ids(matrix: Json) -> Vec<String> {
         let mut findings = Findings::default();
         let grid = grid(&matrix, &["matrix".into()], 100, &mut findings);
         let Some(grid) = grid else {
-            let problems = findings.locate(std::path::Path::new("p"), "");
+            let problems = findings.locate(&Source::new(std::path::Path::new("p"), ""));
             return problems.0.into_iter().map(|problem| problem.message).collect();
         };
         let id = |point: &Vec<usize>| {

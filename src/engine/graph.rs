@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
+use fuseline_contract::StageId;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -260,6 +261,9 @@ fn times(instances: usize) -> String {
 fn instances(plan: &Plan, reference: &Reference) -> Result<Vec<usize>, (String, Option<String>)> {
     let of_stage: Vec<usize> = (0..plan.nodes.len()).filter(|i| plan.nodes[*i].id.stage == reference.stage).collect();
     let Some(first) = of_stage.first() else {
+        if let Some(left) = plan.left_out.iter().find(|left| left.id.stage == reference.stage) {
+            return Err((format!("stage {:?} is left out: {}", reference.stage, left.why), None));
+        }
         let stages: BTreeSet<&str> = plan.nodes.iter().map(|node| node.id.stage.as_str()).collect();
         return Err((format!("unknown stage {:?}", reference.stage), suggest(&reference.stage, stages)));
     };
@@ -274,6 +278,13 @@ fn instances(plan: &Plan, reference: &Reference) -> Result<Vec<usize>, (String, 
         let help = suggest(value, values);
         left.retain(|i| plan.nodes[*i].id.axes[axis] == *value);
         if left.is_empty() {
+            let is_meant = |id: &StageId| {
+                id.stage == reference.stage
+                    && reference.point.iter().all(|(axis, value)| id.axes.get(axis) == Some(value))
+            };
+            if let Some(left) = plan.left_out.iter().find(|left| is_meant(&left.id)) {
+                return Err((format!("{} is left out: {}", left.id, left.why), None));
+            }
             return Err((format!("stage {:?} has no instance with {axis}={value}", reference.stage), help));
         }
     }

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::locate::Path;
 use crate::problem::suggest;
+use crate::spec::secrets_below;
 
 /// One thing that is wrong with the parameters.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +33,16 @@ pub(crate) fn resolve(entry: &Entry, mut params: Json) -> (Option<Resolved>, Vec
     let mut wrongs: Vec<Wrong> = Vec::new();
     // Whether a value was left out: then later findings may follow from that.
     let mut left_out = false;
+    for path in misplaced_secrets(entry, &params) {
+        let message = format!("parameter {:?} takes no secret", path.join("."));
+        let help = match entry.secret {
+            [] => format!("operator {:?} has no parameter that does", entry.name),
+            known => format!("one may stand in {}", known.join(", ")),
+        };
+        left_out = true;
+        remove(&mut params, &path);
+        wrongs.push(Wrong { path, at_key: false, message, help: Some(help) });
+    }
     for _ in 0..TRIES {
         let problems = match entry.resolve(&params) {
             Ok(resolved) => return ((!left_out).then_some(resolved), wrongs),
@@ -62,6 +73,19 @@ pub(crate) fn resolve(entry: &Entry, mut params: Json) -> (Option<Resolved>, Vec
         }
     }
     (None, wrongs)
+}
+
+/// Where secrets stand in parameters that are not declared to hold them.
+fn misplaced_secrets(entry: &Entry, params: &Json) -> Vec<Path> {
+    let mut found = Vec::new();
+    for (name, value) in params.as_object().into_iter().flatten() {
+        if !entry.secret.contains(&name.as_str()) {
+            secrets_below(value, vec![name.clone()], &mut found);
+        }
+    }
+    // From the last, so that removing one moves none of the others.
+    found.reverse();
+    found
 }
 
 /// Leaves out what a path leads to; `false` if it is not in a map.

@@ -4,6 +4,8 @@
 //! After this nobody handles YAML or an operator's name.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use fuseline_contract::{Entry, StageId, operator::Resolved};
 
@@ -16,6 +18,17 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// Things the user should know: stages left out by `when`, say.
     pub notes: Vec<String>,
+    /// Instances that are in the file but not in the plan.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An instance that is left out of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The instance.
+    pub id: StageId,
+    /// Why: its `when` is false, or so is that of all it would take.
+    pub why: String,
 }
 
 /// One instance of a stage.
@@ -37,7 +50,9 @@ pub struct Node {
     pub tags: Vec<String>,
     /// Always runs, even if its key has a record.
     pub uncacheable: bool,
-    /// Line of the stage in the pipeline file, from one.
+    /// The file in which the stage stands, if not in the pipeline's own.
+    pub file: Option<Arc<Path>>,
+    /// Line of the stage in its file, from one.
     pub line: usize,
 }
 

@@ -1,10 +1,10 @@
 //! What is wrong with a pipeline file: all of it at once, each with its place,
 //! what was expected and the nearest valid name; for people and as JSON.
 //!
-//! The passes collect findings by path; places in the text are looked up once,
+//! The passes collect findings by path; places in the texts are looked up once,
 //! at the end. Must not know what the passes do.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
 
@@ -112,7 +112,8 @@ pub fn nearest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .filter_map(|candidate| {
             let distance = strsim::osa_distance(&lower, &candidate.to_lowercase());
-            let extends = lower.len() >= 3 && (candidate.starts_with(&lower) || lower.starts_with(candidate));
+            let extends = (lower.len() >= 3 && candidate.starts_with(&lower))
+                || (candidate.len() >= 3 && lower.starts_with(candidate));
             (distance <= allowed || extends).then_some((distance, candidate))
         })
         .min()
@@ -133,15 +134,79 @@ pub(crate) fn suggest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) 
     }
 }
 
+/// What an included file's name is written under, in an item of `include`.
+pub(crate) const FILE: &str = "file";
+/// Where files are included.
+pub(crate) const INCLUDE: &str = "include";
+
+/// A pipeline file's text, with the files it includes.
+///
+/// The path of something in an included file leads through the item that
+/// includes it: `include/0/file/stages/sampled`.
+pub(crate) struct Source {
+    path: PathBuf,
+    text: String,
+    included: BTreeMap<String, Source>,
+}
+
+impl Source {
+    /// A file that includes none yet.
+    pub(crate) fn new(path: &FilePath, text: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), text: text.into(), included: BTreeMap::new() }
+    }
+
+    /// Says what an item of `include` holds.
+    pub(crate) fn include(&mut self, index: usize, source: Self) {
+        self.included.insert(index.to_string(), source);
+    }
+
+    /// The file that a path leads into, and the path inside of it.
+    fn find<'s, 'p>(&'s self, path: &'p [String]) -> (&'s Self, &'p [String]) {
+        if let [include, index, file, inner @ ..] = path
+            && include == INCLUDE
+            && file == FILE
+            && !inner.is_empty()
+            && let Some(source) = self.included.get(index)
+        {
+            return source.find(inner);
+        }
+        (self, path)
+    }
+
+    /// The file whose top has a path.
+    fn file(&self, base: &[String]) -> &Self {
+        self.find(&under(base, "top")).0
+    }
+
+    fn spot(&self, line: usize, column: usize) -> Place {
+        let text = self.text.lines().nth(line - 1).unwrap_or_default().to_owned();
+        Place::Spot { file: self.path.clone(), line, column, text }
+    }
+}
+
+/// The file that was most likely meant by one that is not there.
+pub(crate) fn nearest_file(file: &FilePath) -> Option<PathBuf> {
+    let parent = match file.parent()? {
+        parent if parent.as_os_str().is_empty() => FilePath::new("."),
+        parent => parent,
+    };
+    let entries = std::fs::read_dir(parent).ok()?;
+    let mut names: Vec<String> =
+        entries.flatten().take(1000).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let wanted = file.file_name()?.to_string_lossy();
+    nearest(&wanted, names.iter().map(String::as_str)).map(|near| file.with_file_name(near))
+}
+
 /// Where a finding is, before places are looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum At {
     /// At a path of the pipeline file.
     Path(Path, Part),
-    /// At a line and column.
-    Spot(usize, usize),
-    /// The file as a whole.
-    File,
+    /// At a line and column of the file whose top has the path.
+    Spot(Path, usize, usize),
+    /// The file as a whole whose top has the path.
+    File(Path),
     /// In an argument, as typed.
     Argument(String),
 }
@@ -228,17 +293,19 @@ impl Findings {
     }
 
     /// Looks up all places.
-    pub(crate) fn locate(self, file: &FilePath, text: &str) -> Problems {
+    pub(crate) fn locate(self, source: &Source) -> Problems {
         let total = self.list.len();
-        let line_text = |line: usize| text.lines().nth(line - 1).unwrap_or_default().to_owned();
         let place = |at: At| match at {
             At::Argument(argument) => Place::Argument(argument),
-            At::File => Place::File(file.to_owned()),
-            At::Spot(line, column) => Place::Spot { file: file.to_owned(), line, column, text: line_text(line) },
-            At::Path(path, part) => match locate_near(text, &path, part) {
-                Some((line, column)) => Place::Spot { file: file.to_owned(), line, column, text: line_text(line) },
-                None => Place::File(file.to_owned()),
-            },
+            At::File(base) => Place::File(source.file(&base).path.clone()),
+            At::Spot(base, line, column) => source.file(&base).spot(line, column),
+            At::Path(path, part) => {
+                let (source, path) = source.find(&path);
+                match locate_near(&source.text, path, part) {
+                    Some((line, column)) => source.spot(line, column),
+                    None => Place::File(source.path.clone()),
+                }
+            }
         };
         let mut problems: Vec<Problem> = self
             .list
@@ -246,7 +313,10 @@ impl Findings {
             .take(SHOWN)
             .map(|finding| {
                 let origin = finding.origin.map(|origin| match origin.at.map(&place) {
-                    Some(Place::Spot { line, .. }) => format!("{} (line {line})", origin.text),
+                    Some(Place::Spot { file, line, .. }) if file == source.path => {
+                        format!("{} (line {line})", origin.text)
+                    }
+                    Some(Place::Spot { file, line, .. }) => format!("{} ({}:{line})", origin.text, file.display()),
                     Some(Place::Argument(argument)) => format!("{} (from `{argument}`)", origin.text),
                     _ => origin.text,
                 });
@@ -258,14 +328,18 @@ impl Findings {
                 }
             })
             .collect();
-        problems.sort_by_key(|problem| match problem.place {
-            Place::Argument(_) => (0, 0, 0),
-            Place::Spot { line, column, .. } => (1, line, column),
-            Place::File(_) => (2, 0, 0),
+        // The file itself comes before those it includes.
+        let rank = |file: &PathBuf| if *file == source.path { PathBuf::new() } else { file.clone() };
+        problems.sort_by_cached_key(|problem| match &problem.place {
+            Place::Argument(_) => (0, PathBuf::new(), 0, 0),
+            Place::Spot { file, line, column, .. } => (1, rank(file), *line, *column),
+            Place::File(file) => (2, rank(file), 0, 0),
         });
+        // A file that is included twice says everything twice.
+        problems.dedup();
         if total > SHOWN {
             let message = format!("there are {} more problems", total - SHOWN);
-            problems.push(Problem { place: Place::File(file.to_owned()), message, help: None });
+            problems.push(Problem { place: Place::File(source.path.clone()), message, help: None });
         }
         Problems(problems)
     }
@@ -293,7 +367,7 @@ mod tests {
         for _ in 0..2 {
             findings.add(At::value(&path), "unknown operator \"sampel\"", Some("did you mean \"sample\"?".into()));
         }
-        let problems = findings.locate(FilePath::new("x.yaml"), "a:\n    op: sampel\n");
+        let problems = findings.locate(&Source::new(FilePath::new("x.yaml"), "a:\n    op: sampel\n"));
         assert_eq!(
             problems.to_string(),
             "error: x.yaml:2:9: unknown operator \"sampel\"\n    2 |     op: sampel\n      |         ^\n  help: did you mean \"sample\"?\n"

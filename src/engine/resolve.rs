@@ -1,11 +1,12 @@
-//! Spec to plan: operators looked up, parameters typed, ports checked, inputs
-//! bound, instances ordered. Every problem is collected.
+//! Files to plan: operators looked up, parameters typed, ports checked, inputs
+//! bound, instances ordered, those left out dropped. Every problem is collected.
 //!
 //! Work is done once for all instances that it is equal for: parameters are
 //! typed once for each combination of the axis values that they mention.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
+use std::rc::Rc;
 
 use fuseline_contract::operator::Resolved;
 use fuseline_contract::{Entry, StageId};
@@ -14,12 +15,15 @@ use serde_json::Value as Json;
 use crate::bind::{Binder, Inputs, read_input};
 use crate::expand::{Grid, MAX_INSTANCES, SEED, grid};
 use crate::graph;
+use crate::include::{self, Pipeline};
 use crate::parameters::{self, Wrong};
 use crate::plan::{Node, Plan};
-use crate::problem::{At, Findings, Origin, Place, Problems, nearest, under};
-use crate::settings::{Own, own, pipeline_seed};
-use crate::spec::{self, Spec, StageSpec};
-use crate::vars::{self, Scope, SetParameters, Vars, names_in, substitute};
+use crate::problem::{At, Findings, Origin, Place, Problems, nearest, nearest_file, under};
+use crate::repeat::Repeat;
+use crate::settings::{DEFAULT_SEED, Own, file_seed, own};
+use crate::settle::{notes, settle};
+use crate::spec::StageSpec;
+use crate::vars::{Scope, Vars, names_in, substitute};
 
 /// What a caller says besides the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,14 +58,13 @@ pub fn load_text(
 ) -> Result<Plan, Problems> {
     let mut findings = Findings::default();
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let plan = spec::parse(text, &mut findings).and_then(|mut spec| {
-        let (vars, sets) = vars::resolve(&mut spec, &settings.sets, &mut findings);
-        Passes { spec: &spec, vars: &vars, sets: &sets, entries, check_files: settings.check_files }
-            .plan(stem, &mut findings)
+    let (source, pipeline) = include::read(text, path, &settings.sets, &mut findings);
+    let plan = pipeline.and_then(|pipeline| {
+        Passes { pipeline: &pipeline, entries, check_files: settings.check_files }.plan(stem, &mut findings)
     });
     match plan {
         Some(plan) if findings.is_empty() => Ok(plan),
-        _ => Err(findings.locate(path, text)),
+        _ => Err(findings.locate(&source)),
     }
 }
 
@@ -100,27 +103,38 @@ pub(crate) struct Stage<'s> {
     pub(crate) spec: &'s StageSpec,
     /// Its axes and points.
     pub(crate) grid: Option<Grid>,
+    /// What repeats it.
+    pub(crate) repeat: Option<&'s Repeat>,
     /// The number of its first instance among all.
     pub(crate) first: usize,
     /// Parameters and ports.
     pub(crate) params: Grouped<Option<Resolved>>,
     /// What is bound.
     pub(crate) inputs: Grouped<Inputs>,
-    /// Seed, resources and tags.
-    own: Grouped<Own>,
+    /// Whether it is there, seed, resources and tags.
+    pub(crate) own: Grouped<Own>,
     entry: Option<&'static Entry>,
 }
 
 impl Stage<'_> {
+    /// The turn of an instance of a repeated stage, counted from zero.
+    pub(crate) fn turn(&self, point: &[usize]) -> Option<usize> {
+        turn(self.repeat, self.grid.as_ref()?, point)
+    }
+
     /// The id of an instance.
     pub(crate) fn id(&self, instance: usize) -> StageId {
-        let mut id = StageId::plain(&self.spec.name);
+        let mut id = StageId::plain(&self.spec.full);
         if let Some(grid) = &self.grid {
             let values = grid.axes.iter().zip(&grid.points[instance]);
             id.axes = values.map(|(axis, value)| (axis.name.clone(), axis.texts[*value].clone())).collect();
         }
         id
     }
+}
+
+fn turn(repeat: Option<&Repeat>, grid: &Grid, point: &[usize]) -> Option<usize> {
+    Some(point[grid.axis(&repeat?.axis)?])
 }
 
 /// Variables, shadowed by the axis values of one instance.
@@ -148,18 +162,17 @@ impl Scope for InstanceScope<'_> {
 }
 
 struct Passes<'s> {
-    spec: &'s Spec,
-    vars: &'s Vars,
-    sets: &'s SetParameters,
+    pipeline: &'s Pipeline,
     entries: &'static [Entry],
     check_files: bool,
 }
 
 impl<'s> Passes<'s> {
     fn plan(&self, stem: String, findings: &mut Findings) -> Option<Plan> {
-        let name = match &self.spec.name {
+        let top = &self.pipeline.files[0];
+        let name = match &top.name {
             None => stem,
-            Some(name) => match substitute(name, self.vars, &["name".into()], findings) {
+            Some(name) => match substitute(name, &top.vars, &["name".into()], findings) {
                 Json::String(name) if !name.trim().is_empty() => name,
                 other => {
                     let message = format!("expected the pipeline's name, found {}", crate::yaml::describe(&other));
@@ -168,49 +181,47 @@ impl<'s> Passes<'s> {
                 }
             },
         };
-        let seed = self.spec.seed.as_ref().map(|seed| substitute(seed, self.vars, &["seed".into()], findings));
-        let seed = pipeline_seed(seed.as_ref(), findings);
-        let mut stages = Vec::with_capacity(self.spec.stages.len());
+        let seeds = self.seeds(findings);
+        let mut stages = Vec::with_capacity(self.pipeline.stages.len());
         let mut first = 0;
-        for spec in &self.spec.stages {
-            let stage = self.stage(spec, first, seed, findings);
+        for spec in &self.pipeline.stages {
+            let stage = self.stage(spec, first, seeds[spec.file], findings);
             first += stage.grid.as_ref().map_or(0, |grid| grid.points.len());
             stages.push(stage);
         }
-        let mut binder = Binder::new(&stages);
-        let mut bound = Vec::with_capacity(first);
+        let mut binder = Binder::new(self.pipeline, &stages);
+        let mut drafts = Vec::with_capacity(first);
         for index in 0..stages.len() {
-            bound.extend(binder.bind(index, findings));
+            drafts.extend(binder.bind(index, findings));
         }
         let mut edges = Vec::new();
-        for (consumer, inputs) in bound.iter().enumerate() {
-            edges.extend(inputs.iter().flat_map(|bound| &bound.from).map(|source| (source.node, consumer)));
+        for (consumer, inputs) in drafts.iter().enumerate() {
+            edges.extend(inputs.iter().flat_map(|draft| &draft.from).map(|(_, source)| (source.node, consumer)));
         }
-        let order = match graph::order(bound.len(), &edges) {
-            Ok(order) => order,
-            Err(cycles) => {
-                report_cycles(&stages, &cycles, &binder.named_at, findings);
-                return None;
-            }
-        };
+        let order = graph::order(drafts.len(), &edges).unwrap_or_else(|cycles| {
+            report_cycles(&stages, &cycles, &binder.named_at, findings);
+            (0..drafts.len()).collect()
+        });
+        self.pipeline.files.iter().flat_map(|file| &file.repeats).for_each(|repeat| repeat.refuse_unused(findings));
+        let mut settled = settle(&stages, drafts, &order, findings);
+        if self.check_files {
+            self.check_files(&stages, &settled.bound, findings);
+        }
         if !findings.is_empty() {
             return None;
         }
-        let mut place = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(position, instance)| place[*instance] = position);
-        let mut drafts = Vec::with_capacity(bound.len());
-        for stage in &stages {
-            for instance in 0..stage.grid.as_ref()?.points.len() {
-                drafts.push((stage, instance));
-            }
-        }
+        let order: Vec<usize> = order.into_iter().filter(|number| settled.bound[*number].is_some()).collect();
+        let mut place = vec![0; settled.bound.len()];
+        order.iter().enumerate().for_each(|(position, number)| place[*number] = position);
         let mut nodes = Vec::with_capacity(order.len());
         for number in order {
-            let (stage, instance) = drafts[number];
-            let mut inputs = std::mem::take(&mut bound[number]);
+            let stage = &stages[stages.partition_point(|stage| stage.first <= number) - 1];
+            let instance = number - stage.first;
+            let mut inputs = settled.bound[number].take()?;
             inputs.iter_mut().flat_map(|bound| &mut bound.from).for_each(|source| source.node = place[source.node]);
             let id = stage.id(instance);
             let own = stage.own.get(instance).clone();
+            let file = &self.pipeline.files[stage.spec.file];
             nodes.push(Node {
                 seed: id.axes.get(SEED).and_then(|seed| seed.parse().ok()).unwrap_or(own.seed),
                 id,
@@ -220,10 +231,25 @@ impl<'s> Passes<'s> {
                 resources: own.resources,
                 tags: own.tags,
                 uncacheable: own.uncacheable,
+                file: file.parent.map(|_| file.path.clone()),
                 line: stage.spec.line,
             });
         }
-        Some(Plan { name, nodes, notes: Vec::new() })
+        Some(Plan { name, nodes, notes: notes(&stages, &settled.left_out), left_out: settled.left_out })
+    }
+
+    /// The seed of each file: its own, or else that of the file that includes it.
+    fn seeds(&self, findings: &mut Findings) -> Vec<u64> {
+        let mut seeds: Vec<u64> = Vec::with_capacity(self.pipeline.files.len());
+        for file in &self.pipeline.files {
+            let above = file.parent.map_or(DEFAULT_SEED, |parent| seeds[parent]);
+            seeds.push(file_seed(file.seed.as_ref(), &file.vars, &file.base, findings).unwrap_or(above));
+        }
+        seeds
+    }
+
+    fn vars(&self, spec: &StageSpec) -> &'s Vars {
+        &self.pipeline.files[spec.file].vars
     }
 
     fn stage(&self, spec: &'s StageSpec, first: usize, seed: u64, findings: &mut Findings) -> Stage<'s> {
@@ -249,13 +275,18 @@ impl<'s> Passes<'s> {
             }
             Some(matrix) => {
                 let path = under(&spec.path, "matrix");
-                let matrix = substitute(matrix, self.vars, &path, findings);
+                let matrix = substitute(matrix, self.vars(spec), &path, findings);
                 if findings.is_silenced_below(&path) {
                     None
                 } else {
                     grid(&matrix, &path, MAX_INSTANCES - first, findings)
                 }
             }
+        };
+        let repeat = spec.repeat.map(|number| &self.pipeline.files[spec.file].repeats[number]);
+        let grid = match repeat {
+            Some(repeat) => grid.and_then(|grid| unroll(spec, repeat, grid, MAX_INSTANCES - first, findings)),
+            None => grid,
         };
         let Some(points) = grid.as_ref() else {
             let empty = || BTreeSet::new();
@@ -267,36 +298,42 @@ impl<'s> Passes<'s> {
                 inputs: Grouped::compute(&none, &empty(), |_| Inputs::new()),
                 own: Grouped::compute(&none, &empty(), |_| Own::default()),
                 grid,
+                repeat,
                 entry,
             };
         };
         let mut mentions = BTreeSet::new();
         spec.with.values().for_each(|value| names_in(value, &mut mentions));
         let params = Grouped::compute(points, &mentions, |point| {
-            let scope = InstanceScope { vars: self.vars, grid: points, point };
+            let scope = InstanceScope { vars: self.vars(spec), grid: points, point };
             self.params(spec, entry?, &scope, findings)
         });
         let mut mentions = BTreeSet::new();
         spec.inputs.values().for_each(|value| names_in(value, &mut mentions));
+        mentions.extend(repeat.map(|repeat| repeat.axis.clone()));
         let inputs = Grouped::compute(points, &mentions, |point| {
-            let scope = InstanceScope { vars: self.vars, grid: points, point };
+            let scope = InstanceScope { vars: self.vars(spec), grid: points, point };
             let mut inputs = Inputs::new();
             for (port, raw) in &spec.inputs {
                 let path = under(&under(&spec.path, "inputs"), port);
                 let value = substitute(raw, &scope, &path, findings);
-                inputs.insert(port.clone(), read_input(&value, raw, points, &path, findings));
+                let mut written = read_input(&value, raw, points, &path, findings);
+                if let (Some(repeat), Some(turn)) = (repeat, turn(repeat, points, point)) {
+                    written.iter_mut().for_each(|written| written.carry(repeat, turn));
+                }
+                inputs.insert(port.clone(), Rc::new(written));
             }
             inputs
         });
         let mut mentions = BTreeSet::new();
-        for value in [&spec.seed, &spec.resources, &spec.tags, &spec.uncacheable].into_iter().flatten() {
+        for value in [&spec.when, &spec.seed, &spec.resources, &spec.tags, &spec.uncacheable].into_iter().flatten() {
             names_in(value, &mut mentions);
         }
         let own = Grouped::compute(points, &mentions, |point| {
-            let scope = InstanceScope { vars: self.vars, grid: points, point };
+            let scope = InstanceScope { vars: self.vars(spec), grid: points, point };
             own(spec, seed, &scope, findings)
         });
-        Stage { spec, first, params, inputs, own, grid, entry }
+        Stage { spec, first, params, inputs, own, grid, repeat, entry }
     }
 
     /// Types the parameters of a group of instances.
@@ -315,17 +352,30 @@ impl<'s> Passes<'s> {
         for wrong in wrongs {
             self.report(spec, scope, wrong, findings);
         }
-        if let (Some(resolved), true) = (&resolved, self.check_files) {
-            for file in &resolved.files {
-                let path: Vec<String> = file.parameter.split('.').map(str::to_owned).collect();
-                self.check_file(spec, scope, &path, &file.path, findings);
-            }
-        }
         resolved
     }
 
+    /// Says which files are missing that stages name which are not left out.
+    fn check_files<T>(&self, stages: &[Stage<'_>], bound: &[Option<T>], findings: &mut Findings) {
+        for stage in stages {
+            let Some(grid) = &stage.grid else { continue };
+            let mut checked = BTreeSet::new();
+            for (instance, point) in grid.points.iter().enumerate() {
+                if bound[stage.first + instance].is_none() || !checked.insert(stage.params.of[instance]) {
+                    continue;
+                }
+                let scope = InstanceScope { vars: self.vars(stage.spec), grid, point };
+                for file in stage.params.get(instance).iter().flat_map(|resolved| &resolved.files) {
+                    let path: Vec<String> = file.parameter.split('.').map(str::to_owned).collect();
+                    self.check_file(stage.spec, &scope, &path, &file.path, findings);
+                }
+            }
+        }
+    }
+
     fn report(&self, spec: &StageSpec, scope: &InstanceScope<'_>, wrong: Wrong, findings: &mut Findings) {
-        let typed = self.sets.iter().find(|((stage, path), _)| *stage == spec.name && wrong.path.starts_with(path));
+        let sets = &self.pipeline.sets;
+        let typed = sets.iter().find(|((stage, path), _)| *stage == spec.full && wrong.path.starts_with(path));
         let full: Vec<String> = spec.with_path.iter().chain(&wrong.path).cloned().collect();
         let at = match typed {
             // Silenced paths count for arguments too.
@@ -363,7 +413,7 @@ impl<'s> Passes<'s> {
             let value = crate::yaml::describe(scope.get(&name)?);
             return Some(Origin { text: format!("${{{name}}} is the axis' value, {value}"), at: None, variable: None });
         }
-        self.vars.origin(&name)
+        self.vars(spec).origin(&name)
     }
 
     fn check_file(
@@ -377,13 +427,12 @@ impl<'s> Passes<'s> {
         if file.exists() {
             return;
         }
-        let names = sibling_names(file);
-        let shown = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let help = match nearest(&shown, names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean {:?}?", file.with_file_name(near).display().to_string()),
+        let help = match nearest_file(file) {
+            Some(near) => format!("did you mean {:?}?", near.display().to_string()),
             None => {
                 let variable = self.origin(spec, scope, path).and_then(|origin| origin.variable);
-                let set = variable.map(|name| format!("set it with `--set {name}=VALUE`; ")).unwrap_or_default();
+                let set = variable.filter(|_| spec.file == 0).map(|name| format!("set it with `--set {name}=VALUE`; "));
+                let set = set.unwrap_or_default();
                 format!("{set}relative paths are taken from the working directory")
             }
         };
@@ -393,17 +442,18 @@ impl<'s> Passes<'s> {
     }
 }
 
-fn sibling_names(file: &FilePath) -> Vec<String> {
-    let parent = match file.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-        Some(parent) => parent.to_owned(),
-        None => return Vec::new(),
-    };
-    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
-    let mut names: Vec<String> =
-        entries.flatten().take(1000).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
+/// A repeated stage's points in all turns.
+fn unroll(spec: &StageSpec, repeat: &Repeat, grid: Grid, room: usize, findings: &mut Findings) -> Option<Grid> {
+    if grid.axis(&repeat.axis).is_some() {
+        let message = format!("stage {:?} is repeated over the axis {:?} already", spec.name, repeat.axis);
+        findings.add(At::key(&under(&under(&spec.path, "matrix"), &repeat.axis)), message, None);
+        return None;
+    }
+    let unrolled = repeat.unroll(grid, room);
+    if unrolled.is_none() {
+        findings.add(At::key(&spec.path), format!("too many instances: a pipeline may have {MAX_INSTANCES}"), None);
+    }
+    unrolled
 }
 
 /// Says every cycle once, by the names of its stages; where one stage needs
@@ -425,7 +475,7 @@ fn report_cycles(
         let by_instance = members.len() < cycle.len() || (members.len() == 1 && members.iter().all(several));
         let name = |instance: &usize| {
             let stage = &stages[stage_of(*instance)];
-            if by_instance { stage.id(instance - stage.first).to_string() } else { stage.spec.name.clone() }
+            if by_instance { stage.id(instance - stage.first).to_string() } else { stage.spec.full.clone() }
         };
         let names: Vec<String> = cycle.iter().chain(&cycle[..1]).map(name).collect();
         let (consumer, producer) = (stage_of(cycle[0]), stage_of(*cycle.last().expect("a cycle has a node")));

@@ -12,10 +12,11 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Float64Type};
 use fuseline_contract::rows::{METRIC, RowType};
-use fuseline_contract::{Model, Progress, Run, StageError, Table};
+use fuseline_contract::{Model, Progress, Run, Secret, StageError, Table};
 
 use crate::attempt::{InputSpec, PortKind, Report, SourceSpec, Spec};
 use crate::error::{At, Error};
+use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::publish::{self, Staged};
 
@@ -32,23 +33,25 @@ pub struct StageRun<'a> {
     report: &'a (dyn Fn(Report) + Sync),
     staged: Mutex<BTreeMap<String, Staged>>,
     reported: Mutex<Option<Instant>>,
+    vault: &'a Vault,
 }
 
 impl<'a> StageRun<'a> {
     /// Prepares the folders of an attempt.
-    pub fn new(
+    pub(crate) fn new(
         store: &'a Store,
         spec: &'a Spec,
         folder: &'a Path,
         cancelled: &'a (dyn Fn() -> bool + Sync),
         report: &'a (dyn Fn(Report) + Sync),
+        vault: &'a Vault,
     ) -> Result<Self, Error> {
         let scratch = folder.join("scratch");
         for folder in [&folder.join("out"), &scratch] {
             std::fs::create_dir_all(folder).at("create", folder)?;
         }
         let (staged, reported) = (Mutex::default(), Mutex::default());
-        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported })
+        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported, vault })
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
@@ -144,6 +147,10 @@ impl Run for StageRun<'_> {
         found.map(|file| file.path.clone()).ok_or_else(|| {
             StageError::bug(format!("operator {:?} has no file parameter {parameter:?}", self.spec.operator))
         })
+    }
+
+    fn secret(&self, secret: &Secret) -> Result<String, StageError> {
+        self.vault.get(&secret.name).map(str::to_owned)
     }
 
     fn write(&self, output: &str, table: Table) -> Result<(), StageError> {

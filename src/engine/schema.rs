@@ -52,14 +52,19 @@ pub fn json_schema(entries: &[Entry]) -> Json {
         "$schema": DRAFT,
         "title": "fuseline pipeline",
         "type": "object",
-        "required": ["stages"],
+        "anyOf": [
+            {"required": ["stages"], "properties": {"stages": {"type": "object", "minProperties": 1}}},
+            {"required": ["include"]},
+        ],
         "additionalProperties": false,
         "properties": {
             "name": {"type": "string", "description": "The pipeline's name."},
             "seed": or_substituted(json!({"type": ["integer", "null"], "minimum": 0, "description": "The seed of stages without one of their own."})),
             "vars": {"type": ["object", "null"], "description": "Variables, used as ${name}.", "propertyNames": {"pattern": NAME}},
-            "stages": named(json!({"$ref": "#/$defs/stage"}), "The stages by name.", 1),
-            "tables": named(table, "The tables by name; `tables.NAME` is a stage.", 0),
+            "include": or_substituted(include()),
+            "stages": named(json!({"$ref": "#/$defs/stage"}), "The stages by name."),
+            "repeat": or_substituted(repeat()),
+            "tables": named(table, "The tables by name; `tables.NAME` is a stage."),
         },
         "$defs": definitions,
     })
@@ -74,12 +79,49 @@ pub fn example_ports(entry: &Entry) -> Option<Ports> {
 
 const NAME: &str = "^[a-z][a-z0-9_]*$";
 
-fn named(item: Json, description: &str, least: usize) -> Json {
-    let kind = if least > 0 { json!("object") } else { json!(["object", "null"]) };
+fn include() -> Json {
+    let item = json!({
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": false,
+        "properties": {
+            "file": {"type": "string", "minLength": 1, "description": "A pipeline file; its path is taken from the folder of this one."},
+            "prefix": or_substituted(json!({"type": ["string", "null"], "pattern": NAME, "description": "What the names of its stages begin with here, before a _."})),
+            "vars": {"type": ["object", "null"], "description": "Values of its variables.", "propertyNames": {"pattern": NAME}},
+        },
+    });
+    json!({"type": ["array", "null"], "description": "Files whose stages belong to this pipeline.", "items": or_substituted(item)})
+}
+
+fn repeat() -> Json {
+    let reference = json!({"type": "string"});
+    let body = json!({
+        "type": "object",
+        "required": ["times", "stages"],
+        "additionalProperties": false,
+        "properties": {
+            "times": or_substituted(json!({"type": "integer", "minimum": 1, "description": "How many turns."})),
+            "stages": or_substituted(json!({"type": "array", "minItems": 1, "items": reference, "description": "The stages of a turn."})),
+            "carry": or_substituted(json!({
+                "type": ["object", "null"],
+                "description": "Name to [what it stands for in the first turn, what the turn before made later].",
+                "propertyNames": {"pattern": NAME},
+                "additionalProperties": or_substituted(json!({"type": "array", "minItems": 2, "maxItems": 2, "items": reference})),
+            })),
+        },
+    });
     json!({
-        "type": kind,
+        "type": ["object", "null"],
+        "description": "Stages that are repeated, by the axis of their turns.",
+        "propertyNames": {"pattern": NAME},
+        "additionalProperties": or_substituted(body),
+    })
+}
+
+fn named(item: Json, description: &str) -> Json {
+    json!({
+        "type": ["object", "null"],
         "description": description,
-        "minProperties": least,
         "propertyNames": {"pattern": NAME},
         "additionalProperties": item,
     })
@@ -106,6 +148,7 @@ fn stage(entries: &[Entry], by_operator: Vec<Json>) -> Json {
                 "properties": {"include": points, "exclude": points},
                 "additionalProperties": or_substituted(json!({"type": "array", "minItems": 1, "items": scalar})),
             })),
+            "when": or_substituted(json!({"type": ["boolean", "null"], "description": "Whether it is there at all."})),
             "seed": or_substituted(json!({"type": ["integer", "null"], "minimum": 0, "description": "Its own seed."})),
             "resources": or_substituted(json!({
                 "type": ["object", "null"],
@@ -208,6 +251,8 @@ mod tests {
             "const" => value == rule,
             "enum" => rule.as_array().expect("values").contains(value),
             "minimum" => value.as_f64().is_none_or(|v| v >= rule.as_f64().expect("a number")),
+            "maxItems" => value.as_array().is_none_or(|v| v.len() as u64 <= rule.as_u64().expect("a count")),
+            "minLength" => value.as_str().is_none_or(|v| v.chars().count() as u64 >= rule.as_u64().expect("a count")),
             "minItems" => value.as_array().is_none_or(|v| v.len() as u64 >= rule.as_u64().expect("a count")),
             "minProperties" => value.as_object().is_none_or(|v| v.len() as u64 >= rule.as_u64().expect("a count")),
             "pattern" => value.as_str().is_none_or(|text| match rule.as_str() {
@@ -252,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn composed_files_are_accepted() {
+        assert!(valid("include: [{file: a.yaml, prefix: a, vars: {x: 1}}, {file: '${b}'}]"));
+        assert!(valid(
+            "repeat: {r: {times: '${n}', stages: [s], carry: {p: [a, s]}}}\nstages: {s: {op: merge, when: '${w}'}}"
+        ));
+    }
+
+    #[test]
     fn an_example_has_ports() {
         let sample = TOYS.iter().find(|entry| entry.name == "sample").and_then(example_ports).expect("ports");
         assert_eq!(sample.inputs.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["prompts", "model"]);
@@ -261,12 +314,15 @@ mod tests {
     #[test]
     fn wrong_files_are_refused() {
         assert!(!valid("stages: {}"));
+        assert!(!valid("name: x"));
+        assert!(!valid("include: [{prefix: a}]"));
+        assert!(!valid("repeat: {r: {times: 0, stages: [s]}}\nstages: {s: {op: merge}}"));
         assert!(!valid("stages: {s: {op: sampel}}"));
         assert!(!valid("stages: {s: {op: sample, with: {temprature: 1}}}"));
         assert!(!valid("stages: {s: {op: sample, with: {n: many}}}"));
         assert!(!valid("stages: {s: {op: sample, with: {limits: {token: 1}}}}"));
         assert!(!valid("stages: {s: {op: load}}"));
-        assert!(!valid("stages: {s: {op: merge, when: true}}"));
+        assert!(!valid("stages: {s: {op: merge, when: 1}}"));
         assert!(!valid("stages: {s: {op: merge}}\ntables: {t: {sq: x}}"));
     }
 }

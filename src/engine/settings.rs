@@ -1,5 +1,6 @@
-//! What a stage says about itself besides parameters and inputs: seed,
-//! resources, tags, whether it always runs. Must not know operators.
+//! What a stage says about itself besides parameters and inputs: whether it is
+//! there at all, seed, resources, tags, whether it always runs. Must not know
+//! operators.
 
 use serde_json::Value as Json;
 
@@ -10,12 +11,14 @@ use crate::vars::{Scope, substitute};
 use crate::yaml::describe;
 
 /// A pipeline's seed where none is given.
-const DEFAULT_SEED: u64 = 0;
+pub(crate) const DEFAULT_SEED: u64 = 0;
 
 /// A stage's own settings.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Own {
-    /// Its seed, or else the pipeline's.
+    /// Whether it is there at all.
+    pub(crate) when: bool,
+    /// Its seed, or else its file's.
     pub(crate) seed: u64,
     /// What it may use.
     pub(crate) resources: Resources,
@@ -25,9 +28,29 @@ pub(crate) struct Own {
     pub(crate) uncacheable: bool,
 }
 
-/// Reads the pipeline's seed.
-pub(crate) fn pipeline_seed(seed: Option<&Json>, findings: &mut Findings) -> u64 {
-    seed.and_then(|seed| read_seed(seed, &["seed".to_owned()], findings)).unwrap_or(DEFAULT_SEED)
+impl Own {
+    /// What a stage is that says nothing of itself.
+    pub(crate) fn plain(seed: u64) -> Self {
+        Self { when: true, seed, resources: Resources::default(), tags: Vec::new(), uncacheable: false }
+    }
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self::plain(DEFAULT_SEED)
+    }
+}
+
+/// Reads the seed of a file whose top has the path `base`.
+pub(crate) fn file_seed(
+    seed: Option<&Json>,
+    scope: &dyn Scope,
+    base: &[String],
+    findings: &mut Findings,
+) -> Option<u64> {
+    let path = under(base, "seed");
+    let seed = substitute(seed?, scope, &path, findings);
+    read_seed(&seed, &path, findings)
 }
 
 fn read_seed(seed: &Json, path: &[String], findings: &mut Findings) -> Option<u64> {
@@ -39,15 +62,18 @@ fn read_seed(seed: &Json, path: &[String], findings: &mut Findings) -> Option<u6
 }
 
 /// Reads a stage's settings under the values of a scope.
-pub(crate) fn own(spec: &StageSpec, pipeline_seed: u64, scope: &dyn Scope, findings: &mut Findings) -> Own {
+pub(crate) fn own(spec: &StageSpec, seed: u64, scope: &dyn Scope, findings: &mut Findings) -> Own {
     let field = |name: &str, raw: &Option<Json>, findings: &mut Findings| {
         let path = under(&spec.path, name);
         let value = raw.as_ref().map(|raw| substitute(raw, scope, &path, findings)).filter(|value| !value.is_null());
         value.map(|value| (value, path))
     };
-    let mut own = Own { seed: pipeline_seed, ..Own::default() };
-    if let Some((seed, path)) = field("seed", &spec.seed, findings) {
-        own.seed = read_seed(&seed, &path, findings).unwrap_or(pipeline_seed);
+    let mut own = Own::plain(seed);
+    if let Some((value, path)) = field("seed", &spec.seed, findings) {
+        own.seed = read_seed(&value, &path, findings).unwrap_or(seed);
+    }
+    if let Some((value, path)) = field("when", &spec.when, findings) {
+        own.when = truth(&value, &path, findings).unwrap_or(true);
     }
     if let Some((value, path)) = field("resources", &spec.resources, findings) {
         own.resources = resources(&value, &path, findings);
@@ -64,12 +90,16 @@ pub(crate) fn own(spec: &StageSpec, pipeline_seed: u64, scope: &dyn Scope, findi
         }
     }
     if let Some((value, path)) = field("uncacheable", &spec.uncacheable, findings) {
-        match value.as_bool() {
-            Some(uncacheable) => own.uncacheable = uncacheable,
-            None => findings.add(At::value(&path), format!("expected true or false, found {}", describe(&value)), None),
-        }
+        own.uncacheable = truth(&value, &path, findings).unwrap_or(false);
     }
     own
+}
+
+fn truth(value: &Json, path: &[String], findings: &mut Findings) -> Option<bool> {
+    if value.as_bool().is_none() {
+        findings.add(At::value(path), format!("expected true or false, found {}", describe(value)), None);
+    }
+    value.as_bool()
 }
 
 fn is_tag(text: &str) -> bool {

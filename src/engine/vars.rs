@@ -1,14 +1,21 @@
-//! `${name}`: typed substitution of variables and axes, and `--set`. Must not
-//! know stages' operators.
+//! `${name}`: typed substitution of variables and axes, values that are given to
+//! variables from outside of their file, and `--set`. Must not know stages'
+//! operators.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fuseline_contract::secret;
 use serde_json::{Map, Value as Json};
 
 use crate::locate::Path;
 use crate::problem::{At, Findings, Origin, nearest, suggest, under};
-use crate::spec::Spec;
+use crate::spec::{StageSpec, TABLES};
 use crate::yaml::{describe, parse_argument};
+
+/// How deep variables may refer to each other.
+const MAX_DEPTH: usize = 500;
+/// How large a variable may be, in bytes of text and in items.
+const MAX_SIZE: usize = 16 << 20;
 
 /// A piece of a text that may hold `${name}`.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,11 +140,14 @@ fn substitute_text(text: &str, scope: &dyn Scope, path: &[String], findings: &mu
     Json::String(joined)
 }
 
-/// The variables with their values.
+/// The variables of a file with their values.
+#[derive(Default)]
 pub(crate) struct Vars {
+    /// The path of the file's top.
+    base: Path,
     values: BTreeMap<String, Json>,
-    /// The argument that said a value, where one did.
-    set: BTreeMap<String, String>,
+    /// Where a value was given, where it was not in the file.
+    given: BTreeMap<String, At>,
     /// Variables with which something is wrong.
     broken: BTreeSet<String>,
 }
@@ -156,14 +166,110 @@ impl Scope for Vars {
     }
 }
 
+/// A value that is given to a variable from outside of its file.
+pub(crate) enum Given {
+    /// In an argument; it may refer to the file's variables.
+    Typed {
+        /// The argument.
+        argument: String,
+        /// The value.
+        value: Json,
+    },
+    /// By a file that includes this one.
+    Passed {
+        /// Where.
+        at: At,
+        /// The value.
+        value: Json,
+        /// Something is wrong with it, and was said.
+        broken: bool,
+    },
+}
+
+impl Given {
+    fn at(&self) -> At {
+        match self {
+            Self::Typed { argument, .. } => At::Argument(argument.clone()),
+            Self::Passed { at, .. } => at.clone(),
+        }
+    }
+}
+
+/// Values from outside of a file, by variable.
+pub(crate) type GivenValues = BTreeMap<String, Given>;
+
 impl Vars {
+    /// Evaluates the variables of the file whose top has the path `base`.
+    pub(crate) fn evaluate(
+        written: &Map<String, Json>,
+        given: GivenValues,
+        base: &[String],
+        findings: &mut Findings,
+    ) -> Self {
+        let mut raw = written.clone();
+        let mut evaluation = Evaluation { base, ..Evaluation::default() };
+        let mut at = BTreeMap::new();
+        for (name, given) in given {
+            if !raw.contains_key(&name) {
+                let help = suggest(&name, raw.keys().map(String::as_str))
+                    .or_else(|| Some("the file has no `vars`".to_owned()));
+                findings.add(given.at(), format!("unknown variable {name:?}"), help);
+                continue;
+            }
+            at.insert(name.clone(), given.at());
+            match given {
+                Given::Typed { argument, value } => {
+                    evaluation.typed.insert(name.clone(), argument);
+                    raw.insert(name, value);
+                }
+                Given::Passed { value, broken, .. } => {
+                    if broken {
+                        evaluation.broken.insert(name.clone());
+                    }
+                    evaluation.sizes.insert(name.clone(), size(&value, &BTreeMap::new()));
+                    evaluation.values.insert(name, value);
+                }
+            }
+        }
+        evaluation.raw = raw;
+        for name in written.keys() {
+            evaluation.value(name, findings);
+        }
+        let Evaluation { values, broken, .. } = evaluation;
+        let mut vars = Self { base: base.to_vec(), values, given: at, broken };
+        vars.check_kinds(written, findings);
+        vars
+    }
+
+    /// A value from outside is of the kind of the value in the file.
+    fn check_kinds(&mut self, written: &Map<String, Json>, findings: &mut Findings) {
+        if self.given.is_empty() {
+            return;
+        }
+        let plain = Self::evaluate(written, GivenValues::new(), &self.base, &mut Findings::default());
+        for (name, at) in &self.given {
+            let (Some(value), Some(expected)) = (self.values.get(name), plain.values.get(name).and_then(kind)) else {
+                continue;
+            };
+            if plain.broken.contains(name) || self.broken.contains(name) || kind(value) == Some(expected) {
+                continue;
+            }
+            let help = match at {
+                At::Argument(_) if expected == TEXT && matches!(value, Json::Number(_) | Json::Bool(_)) => {
+                    Some(format!("quote it to give a text: --set '{name}=\"{value}\"'"))
+                }
+                _ => None,
+            };
+            let message = format!("variable {name:?}: expected {expected}, found {}", describe(value));
+            findings.add(at.clone(), message, help);
+            self.broken.insert(name.clone());
+        }
+    }
+
     /// Where a variable got its value.
     pub(crate) fn origin(&self, name: &str) -> Option<Origin> {
         let value = self.values.get(name)?;
-        let at = match self.set.get(name) {
-            Some(argument) => At::Argument(argument.clone()),
-            None => At::key(&["vars".to_owned(), name.to_owned()]),
-        };
+        let at = self.given.get(name).cloned().unwrap_or_else(|| At::key(&variable_path(&self.base, name)));
         Some(Origin {
             text: format!("${{{name}}} is {}", describe(value)),
             at: Some(at),
@@ -172,75 +278,97 @@ impl Vars {
     }
 }
 
+const TEXT: &str = "a text";
+
+/// The kind of a value in words; of an empty one there is none.
+fn kind(value: &Json) -> Option<&'static str> {
+    match value {
+        Json::Null => None,
+        Json::Bool(_) => Some("true or false"),
+        Json::Number(_) => Some("a number"),
+        Json::String(_) => Some(TEXT),
+        Json::Array(_) => Some("a list"),
+        Json::Object(_) => Some("a map"),
+    }
+}
+
+fn variable_path(base: &[String], name: &str) -> Path {
+    under(&under(base, "vars"), name)
+}
+
+/// What `--set` says.
+#[derive(Default)]
+pub(crate) struct Arguments {
+    /// Values of the pipeline's variables.
+    pub(crate) vars: GivenValues,
+    /// Values of stages' parameters.
+    parameters: Vec<SetParameter>,
+}
+
+struct SetParameter {
+    target: String,
+    value: Json,
+    argument: String,
+}
+
 /// Parameters that arguments set: stage and path inside `with` to the argument.
 pub(crate) type SetParameters = BTreeMap<(String, Path), String>;
 
-/// Applies `--set` to variables and stages' parameters, and evaluates variables.
-pub(crate) fn resolve(spec: &mut Spec, sets: &[String], findings: &mut Findings) -> (Vars, SetParameters) {
-    let mut raw = spec.vars.clone();
-    let mut set = BTreeMap::new();
-    let mut parameters = SetParameters::new();
-    for argument in sets {
-        let typed = format!("--set {argument}");
-        let Some((target, text)) = argument.split_once('=') else {
-            findings.add(At::Argument(typed), "expected NAME=VALUE or STAGE.PARAM=VALUE", None);
-            continue;
-        };
-        let value = match parse_argument(text) {
-            Ok(value) => value,
-            Err(message) => {
-                findings.add(At::Argument(typed), message, None);
+impl Arguments {
+    /// Reads `NAME=VALUE` and `STAGE.PARAM=VALUE`.
+    pub(crate) fn read(sets: &[String], findings: &mut Findings) -> Self {
+        let mut arguments = Self::default();
+        for set in sets {
+            let argument = format!("--set {set}");
+            let Some((target, text)) = set.split_once('=') else {
+                findings.add(At::Argument(argument), "expected NAME=VALUE or STAGE.PARAM=VALUE", None);
                 continue;
+            };
+            let target = target.trim().to_owned();
+            match parse_argument(text) {
+                Ok(value) if target.contains('.') => {
+                    arguments.parameters.push(SetParameter { target, value, argument });
+                }
+                Ok(value) if secret::of_json(&value).is_some() => {
+                    let help = "a parameter that is declared secret may: --set 'STAGE.PARAM=!secret NAME'".to_owned();
+                    findings.add(At::Argument(argument), "a variable holds no secret", Some(help));
+                }
+                Ok(value) => drop(arguments.vars.insert(target, Given::Typed { argument, value })),
+                Err(message) => findings.add(At::Argument(argument), message, None),
             }
-        };
-        let target = target.trim();
-        if !target.contains('.') {
-            if raw.contains_key(target) {
-                raw.insert(target.to_owned(), value);
-                set.insert(target.to_owned(), typed);
-            } else {
-                let help = suggest(target, raw.keys().map(String::as_str));
-                findings.add(At::Argument(typed), format!("unknown variable {target:?}"), help);
-            }
-        } else if let Some((stage, path)) = set_parameter(spec, target, value, &typed, findings) {
-            parameters.insert((stage, path), typed);
         }
+        arguments
     }
-    let mut evaluated =
-        Evaluation { raw: &raw, set: &set, values: BTreeMap::new(), broken: BTreeSet::new(), open: Vec::new() };
-    for name in raw.keys() {
-        evaluated.value(name, findings);
+
+    /// Puts values into the parameters of stages.
+    pub(crate) fn set_parameters(self, stages: &mut [StageSpec], findings: &mut Findings) -> SetParameters {
+        self.parameters.into_iter().filter_map(|set| set_parameter(stages, set, findings)).collect()
     }
-    let Evaluation { values, broken, .. } = evaluated;
-    (Vars { values, set, broken }, parameters)
 }
 
-/// Puts a value into a stage's parameters.
 fn set_parameter(
-    spec: &mut Spec,
-    target: &str,
-    value: Json,
-    typed: &str,
+    stages: &mut [StageSpec],
+    set: SetParameter,
     findings: &mut Findings,
-) -> Option<(String, Path)> {
-    let mut parts: Vec<String> = target.split('.').map(str::to_owned).collect();
-    if parts[0] == "tables" && parts.len() > 2 {
+) -> Option<((String, Path), String)> {
+    let mut parts: Vec<String> = set.target.split('.').map(str::to_owned).collect();
+    if parts[0] == TABLES && parts.len() > 2 {
         let name = parts.remove(1);
-        parts[0] = format!("tables.{name}");
+        parts[0] = format!("{TABLES}.{name}");
     }
     let name = parts.remove(0);
-    let known: Vec<String> = spec.stages.iter().map(|stage| stage.name.clone()).collect();
-    let Some(stage) = spec.stages.iter_mut().find(|stage| stage.name == name) else {
-        let help = suggest(&name, known.iter().map(String::as_str));
-        findings.add(At::Argument(typed.to_owned()), format!("unknown stage {name:?}"), help);
+    let at = At::Argument(set.argument.clone());
+    let Some(index) = stages.iter().position(|stage| stage.full == name) else {
+        let help = suggest(&name, stages.iter().map(|stage| stage.full.as_str()));
+        findings.add(at, format!("unknown stage {name:?}"), help);
         return None;
     };
     if parts.iter().any(String::is_empty) {
-        findings.add(At::Argument(typed.to_owned()), "expected STAGE.PARAM=VALUE", None);
+        findings.add(at, "expected STAGE.PARAM=VALUE", None);
         return None;
     }
     let (last, parents) = parts.split_last().expect("the target has a dot");
-    let mut map = &mut stage.with;
+    let mut map = &mut stages[index].with;
     for parent in parents {
         let inner = map.entry(parent.clone()).or_insert_with(|| Json::Object(Map::new()));
         if !inner.is_object() {
@@ -248,15 +376,20 @@ fn set_parameter(
         }
         map = inner.as_object_mut().expect("made an object above");
     }
-    map.insert(last.clone(), value);
-    Some((name, parts))
+    map.insert(last.clone(), set.value);
+    Some(((name, parts), set.argument))
 }
 
+#[derive(Default)]
 struct Evaluation<'a> {
-    raw: &'a Map<String, Json>,
-    set: &'a BTreeMap<String, String>,
+    base: &'a [String],
+    raw: Map<String, Json>,
+    /// Arguments that say values.
+    typed: BTreeMap<String, String>,
     values: BTreeMap<String, Json>,
     broken: BTreeSet<String>,
+    /// The sizes of values.
+    sizes: BTreeMap<String, usize>,
     /// Variables that are being evaluated, to find cycles.
     open: Vec<String>,
 }
@@ -267,8 +400,8 @@ impl Evaluation<'_> {
         if self.values.contains_key(name) {
             return;
         }
-        let Some(raw) = self.raw.get(name) else { return };
-        let path = ["vars".to_owned(), name.to_owned()];
+        let Some(raw) = self.raw.get(name).cloned() else { return };
+        let path = variable_path(self.base, name);
         if let Some(start) = self.open.iter().position(|open| open == name) {
             let cycle = [&self.open[start..], &[name.to_owned()]].concat().join(" -> ");
             findings.add(At::value(&path), format!("variables form a cycle: {cycle}"), None);
@@ -277,22 +410,36 @@ impl Evaluation<'_> {
             return;
         }
         let mut names = BTreeSet::new();
-        names_in(raw, &mut names);
+        names_in(&raw, &mut names);
+        if self.open.len() == MAX_DEPTH {
+            findings.add(At::value(&path), format!("variables refer to each other over {MAX_DEPTH} steps"), None);
+            self.broken.insert(name.to_owned());
+            self.values.insert(name.to_owned(), Json::Null);
+            return;
+        }
         self.open.push(name.to_owned());
         for other in &names {
             self.value(other, findings);
         }
         self.open.pop();
-        let scope = Partial { values: &self.values, all: self.raw, broken: &self.broken };
+        let scope = Partial { values: &self.values, all: &self.raw, broken: &self.broken };
         let mut broken = names.iter().any(|name| scope.get(name).is_none() || scope.is_broken(name));
-        let value = match self.set.get(name) {
-            None => substitute(raw, &scope, &path, findings),
+        let size = size(&raw, &self.sizes);
+        self.sizes.insert(name.to_owned(), size);
+        if size > MAX_SIZE {
+            findings.add(At::value(&path), format!("variable {name:?} is larger than {} MiB", MAX_SIZE >> 20), None);
+            self.broken.insert(name.to_owned());
+            self.values.insert(name.to_owned(), Json::Null);
+            return;
+        }
+        let value = match self.typed.get(name) {
+            None => substitute(&raw, &scope, &path, findings),
             Some(typed) => {
                 if let Some(unknown) = names.iter().find(|name| scope.get(name).is_none()) {
                     let help = nearest(unknown, scope.names()).map(|near| format!("did you mean {near:?}?"));
                     findings.add(At::Argument(typed.clone()), format!("unknown variable {unknown:?}"), help);
                 }
-                substitute(raw, &scope, &path, &mut Findings::default())
+                substitute(&raw, &scope, &path, &mut Findings::default())
             }
         };
         broken |= findings.is_silenced_below(&path);
@@ -300,6 +447,20 @@ impl Evaluation<'_> {
             self.broken.insert(name.to_owned());
         }
         self.values.entry(name.to_owned()).or_insert(value);
+    }
+}
+
+/// The size of a value after substitution, in bytes and items.
+fn size(raw: &Json, sizes: &BTreeMap<String, usize>) -> usize {
+    let sum = |sizes: &mut dyn Iterator<Item = usize>| sizes.fold(1, usize::saturating_add);
+    match raw {
+        Json::String(text) => sum(&mut pieces(text).unwrap_or_default().iter().map(|piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Name(name) => sizes.get(*name).copied().unwrap_or(0),
+        })),
+        Json::Array(items) => sum(&mut items.iter().map(|item| size(item, sizes))),
+        Json::Object(map) => sum(&mut map.iter().map(|(key, item)| size(item, sizes).saturating_add(key.len()))),
+        _ => 1,
     }
 }
 
@@ -326,14 +487,14 @@ impl Scope for Partial<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::Source;
     use serde_json::json;
 
     fn evaluate(vars: Json) -> (Vars, Vec<String>) {
         let Json::Object(vars) = vars else { panic!("a map") };
-        let mut spec = Spec { name: None, seed: None, vars, stages: Vec::new() };
         let mut findings = Findings::default();
-        let (vars, _) = resolve(&mut spec, &[], &mut findings);
-        let problems = findings.locate(std::path::Path::new("p"), "");
+        let vars = Vars::evaluate(&vars, GivenValues::new(), &[], &mut findings);
+        let problems = findings.locate(&Source::new(std::path::Path::new("p"), ""));
         (vars, problems.0.into_iter().map(|problem| problem.message).collect())
     }
 

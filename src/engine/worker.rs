@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use fuseline_contract::{Cause, Runner, StageError};
+use fuseline_contract::{Cause, Progress, Runner, StageError};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{getpgrp, getpid};
@@ -23,6 +23,7 @@ use crate::attempt::{Outcome, PROTOCOL, Report, Spec};
 use crate::error::At;
 use crate::ledger::{host, now_ms};
 use crate::run::StageRun;
+use crate::secrets::{self, Vault};
 use crate::store::manifest::Made;
 use crate::store::{Record, Store, files, publish};
 
@@ -43,12 +44,15 @@ pub(crate) fn execute(
         .find(|runner| runner.name == spec.operator)
         .ok_or_else(|| StageError::bug(format!("this program cannot run the operator {:?}", spec.operator)))?;
     let (started, clock) = (now_ms(), Instant::now());
-    let run = StageRun::new(store, spec, folder, cancelled, report)?;
+    let vault = Vault::of_process(&secrets::names(&spec.params));
+    let report = &|said: Report| report(redact(&vault, said));
+    let run = StageRun::new(store, spec, folder, cancelled, report, &vault)?;
     catch_unwind(AssertUnwindSafe(|| runner.run(&spec.params, &run)))
         .unwrap_or_else(|panic| {
             Err(StageError::bug(format!("{} panicked: {}", spec.stage, panic_text(panic.as_ref()))))
         })
-        .map_err(|error| if cancelled() && error.cause != Cause::Bug { StageError::interrupted() } else { error })?;
+        .map_err(|error| if cancelled() && error.cause != Cause::Bug { StageError::interrupted() } else { error })
+        .map_err(|error| vault.redact_error(error))?;
     let staged = run.finish()?;
     for file in &spec.files {
         if files::tree(store, &file.path)? != file.tree {
@@ -75,6 +79,14 @@ pub(crate) fn execute(
         )));
     }
     Ok(committed.record)
+}
+
+/// What a stage says, without values of its secrets.
+fn redact(vault: &Vault, said: Report) -> Report {
+    match said {
+        Report::Progress(progress) => Report::Progress(Progress { figure: vault.redact(&progress.figure), ..progress }),
+        Report::Note(note) => Report::Note(vault.redact(&note)),
+    }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

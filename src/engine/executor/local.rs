@@ -10,6 +10,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fuseline_contract::StageError;
@@ -18,6 +19,7 @@ use nix::unistd::Pid;
 
 use crate::attempt::{Outcome, Report, Spec};
 use crate::error::At;
+use crate::secrets::{self, Vault};
 use crate::store::Store;
 
 /// How often events are read while a child runs.
@@ -26,6 +28,8 @@ const TAIL_EVERY: Duration = Duration::from_millis(50);
 const TERM_AFTER: Duration = Duration::from_secs(3);
 /// And when it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(8);
+/// How long a log may take to end after its worker.
+const LOGS_END: Duration = Duration::from_secs(5);
 /// How many last lines of standard error a crash shows.
 const LAST_LINES: usize = 12;
 
@@ -100,6 +104,9 @@ fn attend(
         let path = folder.join(name);
         File::create(&path).at("create", &path)
     };
+    let (stdout, stderr) = (log("stdout.log")?, log("stderr.log")?);
+    let names = secrets::names(&spec.params);
+    let vault = Vault::of_process(&names);
     let mut command = Command::new(worker);
     command.arg(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed)));
     for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"] {
@@ -109,13 +116,25 @@ fn attend(
         let list: Vec<_> = gpus.iter().map(u32::to_string).collect();
         command.env("CUDA_VISIBLE_DEVICES", list.join(","));
     }
-    command.stdin(Stdio::piped()).stdout(log("stdout.log")?).stderr(log("stderr.log")?).process_group(0);
+    // The worker looks its secrets up itself, as one on another host would.
+    let secrets = names.iter().map(String::as_str).chain((!names.is_empty()).then_some(secrets::FILE));
+    command.envs(secrets.filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.stdin(Stdio::piped()).process_group(0);
+    if vault.is_empty() {
+        command.stdout(stdout.try_clone().at("open", folder)?).stderr(stderr.try_clone().at("open", folder)?);
+    } else {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
     let mut child = command.spawn().map_err(|error| {
         let message = format!("failed to start the worker {}: {error}", worker.display());
         StageError::environment(message).hint("it stands beside fuseline; build both with cargo build --release")
     })?;
     let group = Pid::from_raw(child.id() as i32);
     let mut stdin = child.stdin.take();
+    let filters = [
+        child.stdout.take().map(|from| filter(vault.clone(), from, stdout)),
+        child.stderr.take().map(|from| filter(vault.clone(), from, stderr)),
+    ];
     let (send, ended) = channel();
     std::thread::spawn(move || send.send(child.wait()));
 
@@ -150,7 +169,18 @@ fn attend(
         // Children of a worker that did not end well are not left behind.
         let _ = killpg(group, Signal::SIGKILL);
     }
+    // What is left in the pipes is still copied; who holds them open is not waited for.
+    let until = Instant::now() + LOGS_END;
+    while filters.iter().flatten().any(|filter| !filter.is_finished()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(status)
+}
+
+/// Copies what a worker writes into its log, without values of secrets.
+fn filter(vault: Vault, from: impl Read + Send + 'static, to: File) -> JoinHandle<()> {
+    // A full disk must not end the stage here; publication will tell.
+    std::thread::spawn(move || drop(vault.filter(from, to)))
 }
 
 /// Reads whole lines that were added to a file.

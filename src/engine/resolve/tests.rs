@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::graph::{Graph, outputs};
 
+mod compose;
+
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoadConfig {
@@ -351,14 +353,14 @@ fn bad_arguments() {
         ["sorces=[a]", "sampled.temprature=1", "sample.n=1", "sampled.n=[", "n", "sampled.limits.tokens=x", "seed=1"];
     assert_eq!(
         problems_with(BASE, &sets, false),
-        r#"error: in `--set sorces=[a]`: unknown variable "sorces"
-  help: did you mean "sources"?
-error: in `--set sample.n=1`: unknown stage "sample"
-  help: did you mean "sampled"?
-error: in `--set sampled.n=[`: the value is not valid YAML: did not find expected node content
+        r#"error: in `--set sampled.n=[`: the value is not valid YAML: did not find expected node content
 error: in `--set n`: expected NAME=VALUE or STAGE.PARAM=VALUE
 error: in `--set seed=1`: unknown variable "seed"
   help: expected one of sources, n
+error: in `--set sorces=[a]`: unknown variable "sorces"
+  help: did you mean "sources"?
+error: in `--set sample.n=1`: unknown stage "sample"
+  help: did you mean "sampled"?
 error: in `--set sampled.temprature=1`: unknown parameter "temprature" of operator "sample"
   help: did you mean "temperature"?
 error: in `--set sampled.limits.tokens=x`: parameter "limits.tokens": expected an integer from 0, found the text "x""#
@@ -370,11 +372,39 @@ error: in `--set sampled.limits.tokens=x`: parameter "limits.tokens": expected a
 }
 
 #[test]
+fn a_variable_keeps_its_kind() {
+    let text = "vars: {n: 1, t: x, b: true, l: [1], m: {a: 1}, e: , same: '${n}'}\nstages:\n  a: {op: load, with: {path: x}}\n";
+    let sets = ["n=2.5", "t=7", "b=1", "l=x", "m=[1]", "e=[1]", "same='x'"];
+    assert_eq!(
+        problems_with(text, &sets, false),
+        r#"error: in `--set b=1`: variable "b": expected true or false, found 1
+error: in `--set l=x`: variable "l": expected a list, found the text "x"
+error: in `--set m=[1]`: variable "m": expected a map, found a list
+error: in `--set same='x'`: variable "same": expected a number, found the text "x"
+error: in `--set t=7`: variable "t": expected a text, found 7
+  help: quote it to give a text: --set 't="7"'"#
+    );
+    assert!(load_with(text, &["t='7'", "n=3", "l=[]", "e=x", "same=${n}"], false).is_ok());
+}
+
+#[test]
+fn variables_that_never_end_are_refused() {
+    let chain = |n: usize| (0..n).map(|i| format!("v{i}: '${{v{}}}', ", i + 1)).collect::<String>();
+    let text = |vars: String| format!("vars: {{{vars}}}\nstages:\n  a: {{op: load, with: {{path: x}}}}\n");
+    assert_eq!(load_with(&text(format!("{}v9: 1", chain(9))), &[], false).map(|_| ()), Ok(()));
+    let deep = problems(&text(format!("{}v9000: 1", chain(9000))));
+    assert!(deep.contains("variables refer to each other over 500 steps"), "{deep}");
+    let doubled = (0..60).map(|i| format!("v{i}: '${{v{0}}}${{v{0}}}', ", i + 1)).collect::<String>();
+    let large = problems(&text(format!("{doubled}v60: xxxx")));
+    assert!(large.contains("is larger than 16 MiB"), "{large}");
+}
+
+#[test]
 fn everything_unknown_is_said_at_once() {
     let text = "\
 name: x
 sead: 1
-repeat: {}
+repeats: {}
 vars: {a: 1}
 stages:
   prompts: {op: load, with: {path: x, as: promt}}
@@ -383,7 +413,7 @@ stages:
     op: sampel
   t:
     op: sample
-    when: true
+    whn: true
     inputs: {promts: prompts, model: basse, prompts: prompts.row}
     with: {temprature: 1, n: many, stop: [1], limits: {token: 1}}
   u:
@@ -399,16 +429,16 @@ tables:
         problems(text),
         r#"error: p.yaml:2:1: unknown field "sead" at the top level
   help: did you mean "seed"?
-error: p.yaml:3:1: unknown field "repeat" at the top level
-  help: expected one of name, seed, vars, stages, tables
+error: p.yaml:3:1: unknown field "repeats" at the top level
+  help: did you mean "repeat"?
 error: p.yaml:6:43: parameter "as": unknown value "promt"
   help: did you mean "prompt"?
 error: p.yaml:7:41: unknown variable "b"
   help: expected a
 error: p.yaml:9:9: unknown operator "sampel"
   help: did you mean "sample"? `fuseline ops` lists them all
-error: p.yaml:12:5: unknown field "when" of a stage
-  help: expected one of op, inputs, with, matrix, seed, resources, tags, uncacheable
+error: p.yaml:12:5: unknown field "whn" of a stage
+  help: did you mean "when"?
 error: p.yaml:13:38: unknown stage "basse"
   help: did you mean "base"?
 error: p.yaml:14:12: unknown parameter "temprature" of operator "sample"

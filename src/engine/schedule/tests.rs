@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicUsize;
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type};
 use fuseline_contract::operator::Operator;
-use fuseline_contract::{Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Run, Table, Traits};
+use fuseline_contract::value::Value;
+use fuseline_contract::{
+    Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, Run, Secret, Table, Traits,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,6 +17,8 @@ use serde_json::json;
 use super::*;
 use crate::decide::{Decision, decide};
 use crate::plan::{Bound, Resources, Source};
+
+mod secret;
 
 /// The one configuration of all toys; each reads what it needs.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +29,7 @@ struct Config {
     note: String,
     path: String,
     workers: i64,
+    key: Option<Secret>,
 }
 
 /// Declares a toy operator.
@@ -37,6 +43,7 @@ macro_rules! toy {
             const MANUAL: &'static str = "A toy.";
             const EXAMPLE: &'static str = "";
             const EXECUTION: &'static [&'static str] = &["workers"];
+            const SECRET: &'static [&'static str] = &["key"];
             type Config = Config;
             fn ports(_: &Config) -> Ports {
                 Ports { inputs: $inputs, outputs: vec![Output::new("out", $output, "")] }
@@ -129,7 +136,27 @@ toy!(Remote, "remote", WORKER, rows(), TABLE, |config: &Config, run: &dyn Run| {
     run.write("out", numbers(scaled))
 });
 
-static ENTRIES: [Entry; 13] = [
+/// Says its secret wherever it can.
+fn blab(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+    let value = run.secret(config.key.as_ref().expect("a key"))?;
+    run.note(format!("the key is {value}"));
+    run.progress(Progress { done: 0, total: 1, unit: "keys".into(), figure: value.clone() });
+    if config.n == 0 {
+        return Err(StageError::work(format!("it was not {value}")));
+    }
+    run.write("out", numbers([value.len() as i64]))
+}
+
+toy!(Blab, "blab", Traits::PURE, vec![], TABLE, blab);
+toy!(BlabFar, "blab_far", WORKER, vec![], TABLE, |config: &Config, run: &dyn Run| {
+    let value = run.secret(config.key.as_ref().expect("a key"))?;
+    println!("stdout: {value}");
+    eprintln!("stderr: {value}");
+    assert!(!std::env::args().any(|argument| argument.contains(&value)), "it is on the command line");
+    blab(config, run)
+});
+
+static ENTRIES: [Entry; 15] = [
     Entry::of::<Count>(),
     Entry::of::<Load>(),
     Entry::of::<Scale>(),
@@ -143,9 +170,11 @@ static ENTRIES: [Entry; 13] = [
     Entry::of::<Slow>(),
     Entry::of::<Wait>(),
     Entry::of::<Remote>(),
+    Entry::of::<Blab>(),
+    Entry::of::<BlabFar>(),
 ];
 
-const RUNNERS: [Runner; 13] = [
+const RUNNERS: [Runner; 15] = [
     Runner::of::<Count>(),
     Runner::of::<Load>(),
     Runner::of::<Scale>(),
@@ -159,6 +188,8 @@ const RUNNERS: [Runner; 13] = [
     Runner::of::<Slow>(),
     Runner::of::<Wait>(),
     Runner::of::<Remote>(),
+    Runner::of::<Blab>(),
+    Runner::of::<BlabFar>(),
 ];
 
 fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize]) -> Node {
@@ -176,12 +207,13 @@ fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize])
         resources: Resources::default(),
         tags: vec![],
         uncacheable: false,
+        file: None,
         line: 1,
     }
 }
 
 fn plan(nodes: Vec<Node>) -> Plan {
-    Plan { name: "toys".into(), nodes, notes: vec![] }
+    Plan { name: "toys".into(), nodes, notes: vec![], left_out: vec![] }
 }
 
 /// count → scale → gather, and another scale beside.
