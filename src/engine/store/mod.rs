@@ -34,6 +34,7 @@ pub mod files;
 pub mod manifest;
 pub mod publish;
 pub mod table;
+mod view;
 
 pub use fault::Faults;
 pub use manifest::{ArtifactKind, Manifest, OutputRecord, Record};
@@ -240,11 +241,20 @@ impl Store {
 
     /// Moves a bad blob aside and says where it lies now.
     pub(crate) fn quarantine(&self, digest: &Digest) -> Result<PathBuf> {
+        self.set_aside(&self.blob(digest))
+    }
+
+    /// Moves a file to `quarantine/`, for study, and says where it lies now.
+    pub(crate) fn set_aside(&self, path: &Path) -> Result<PathBuf> {
         let folder = self.root.join("quarantine");
-        let to = folder.join(format!("{}-{}", digest.hex(), ulid::Ulid::new()));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let to = folder.join(format!("{name}-{}", ulid::Ulid::new()));
         fs::create_dir_all(&folder).at("create", &folder)?;
-        fs::rename(self.blob(digest), &to).at("move a corrupt blob to", &to)?;
-        Ok(to)
+        match fs::rename(path, &to) {
+            // Another process was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(to),
+            moved => moved.at("move aside", path).map(|()| to),
+        }
     }
 
     pub(crate) fn mark_verified(&self, digest: &Digest) {
@@ -296,53 +306,6 @@ impl Store {
             1 => Ok(tables.remove(0)),
             _ => Ok(Table::concat(&tables)?),
         }
-    }
-
-    /// The artifact as a folder with its real file names, made on demand.
-    ///
-    /// Files are hard links into `cas/`; a folder whose links no longer lead to
-    /// the present blobs is made anew.
-    pub fn view(&self, artifact: &Digest) -> Result<PathBuf> {
-        let manifest = self.manifest(artifact)?;
-        let view = self.root.join("views").join(artifact.hex());
-        if self.leads_to_blobs(&view, &manifest) {
-            return Ok(view);
-        }
-        let fresh = self.temporary("view");
-        for file in &manifest.files {
-            let (path, blob) = (fresh.join(&file.name), self.blob(&file.digest));
-            let folder = path.parent().expect("inside the view");
-            fs::create_dir_all(folder).at("create", folder)?;
-            if !self.has(&file.digest) {
-                return Err(Error::BlobMissing { digest: file.digest });
-            }
-            if fs::hard_link(&blob, &path).is_err() {
-                std::os::unix::fs::symlink(&blob, &path).at("link", &path)?;
-            }
-        }
-        if view.exists() {
-            let stale = self.temporary("stale-view");
-            if fs::rename(&view, &stale).is_ok() {
-                let _ = fs::remove_dir_all(&stale);
-            }
-        }
-        // Another process may have made it meanwhile: a folder that is not empty is not replaced.
-        if let Err(error) = fs::rename(&fresh, &view) {
-            let _ = fs::remove_dir_all(&fresh);
-            if !self.leads_to_blobs(&view, &manifest) {
-                return Err(Error::io("create", &view, error));
-            }
-        }
-        Ok(view)
-    }
-
-    fn leads_to_blobs(&self, view: &Path, manifest: &Manifest) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        manifest.files.iter().all(|file| {
-            let (linked, blob) = (fs::metadata(view.join(&file.name)), fs::metadata(self.blob(&file.digest)));
-            matches!((linked, blob), (Ok(linked), Ok(blob))
-                if (linked.dev(), linked.ino()) == (blob.dev(), blob.ino()) && blob.len() == file.digest.size)
-        })
     }
 
     /// The parts of a key as they were written when it was first asked for.
