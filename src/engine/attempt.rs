@@ -13,7 +13,7 @@ use fuseline_contract::{Arity, Digest, Key, Kind, Progress, StageError, StageId}
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Node, Plan};
-use crate::store::Record;
+use crate::store::{InputRecord, Record};
 
 /// The protocol between driver and worker.
 pub const PROTOCOL: u32 = 1;
@@ -123,6 +123,14 @@ pub struct Spec {
     /// The driver holds the worker's standard input open: its end means that
     /// the driver died, a line `cancel` that the stage should stop.
     pub attended: bool,
+}
+
+impl Spec {
+    /// The inputs as a record names them.
+    pub(crate) fn made_from(&self) -> Vec<InputRecord> {
+        let sources = self.inputs.iter().flat_map(|input| input.sources.iter().map(|source| (&input.port, source)));
+        sources.map(|(port, source)| InputRecord { port: port.clone(), artifact: source.artifact }).collect()
+    }
 }
 
 /// What [`spec`] needs besides the plan.

@@ -19,7 +19,7 @@ use fuseline_contract::{Digest, Key, StageError, StageId, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
-use crate::store::{OutputRecord, Store, write_replacing};
+use crate::store::{OutputRecord, Store, seal, write_replacing};
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
@@ -137,13 +137,12 @@ impl Ledger {
     }
 
     fn write(&self) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(&self.entry).expect("plain data");
-        write_replacing(&self.folder.join("run.json"), &self.folder.join("run.json.new"), &bytes)
+        write_replacing(&self.folder.join("run.json"), &self.folder.join("run.json.new"), &seal::seal(&self.entry))
     }
 
     /// Notes the end of an instance.
     pub fn stage(&self, entry: &StageEntry) -> Result<()> {
-        let mut line = serde_json::to_vec(entry).expect("plain data");
+        let mut line = seal::seal(entry);
         line.push(b'\n');
         let mut file = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&line).at("write", &self.folder.join("stages.ndjson"))
@@ -165,18 +164,18 @@ pub fn run_entries(store: &Store) -> Result<Vec<RunEntry>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::io("read", &folder, error)),
     };
-    let read = |path: PathBuf| serde_json::from_slice(&fs::read(path.join("run.json")).ok()?).ok();
+    let read = |path: PathBuf| seal::unseal(&fs::read(path.join("run.json")).ok()?);
     let mut runs: Vec<RunEntry> = entries.flatten().filter_map(|entry| read(entry.path())).collect();
     runs.sort_by(|a, b| b.run.cmp(&a.run));
     Ok(runs)
 }
 
 /// The instances that ended in a run, in that order. A torn last line, left by
-/// a killed run, is left out.
+/// a killed run, is left out, and so is a damaged one.
 pub fn stage_entries(store: &Store, run: &str) -> Result<Vec<StageEntry>> {
     let path = store.root().join("runs").join(run).join("stages.ndjson");
-    let text = fs::read_to_string(&path).at("read", &path)?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let bytes = fs::read(&path).at("read", &path)?;
+    Ok(bytes.split(|byte| *byte == b'\n').filter_map(seal::unseal).collect())
 }
 
 /// `system.runs`: a row a run, the latest first.
@@ -313,7 +312,7 @@ impl Latest {
     /// Reads the index of a pipeline; empty where there is none.
     pub fn read(store: &Store, pipeline: &str) -> Self {
         let bytes = fs::read(Self::path(store, pipeline)).ok();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        bytes.and_then(|bytes| seal::unseal(&bytes)).unwrap_or_default()
     }
 
     /// How an instance ended last.
@@ -329,7 +328,7 @@ impl Latest {
         if now == before {
             return Ok(());
         }
-        let bytes = serde_json::to_vec(&now).expect("plain data");
+        let bytes = seal::seal(&now);
         write_replacing(&Self::path(store, pipeline), &store.temporary("index"), &bytes)
     }
 }

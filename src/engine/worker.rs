@@ -25,7 +25,7 @@ use crate::ledger::{host, now_ms};
 use crate::run::StageRun;
 use crate::secrets::{self, Vault};
 use crate::store::manifest::Made;
-use crate::store::{Record, Store, files, publish};
+use crate::store::{Record, Store, files, publish, seal};
 
 /// A worker's exit status for an attempt that was cancelled.
 pub const CANCELLED_STATUS: u8 = 75;
@@ -70,7 +70,8 @@ pub(crate) fn execute(
         peak_bytes: spec.attended.then(peak_bytes).flatten(),
         version: spec.version.clone(),
     };
-    let committed = publish::commit(store, Record::new(spec.key, &spec.operator, outputs, spec.supersedes, made))?;
+    let record = Record::new(spec.key, &spec.operator, outputs, spec.supersedes, made).made_from(spec.made_from());
+    let committed = publish::commit(store, record)?;
     if committed.differed {
         report(Report::Note(format!(
             "operator {:?} gave another result than before for the same key {}: the first is kept",
@@ -121,8 +122,10 @@ pub fn main(attempt: &Path, runners: &[Runner]) -> u8 {
 fn attend(attempt: &Path, runners: &[Runner]) -> Result<Outcome, StageError> {
     let path = attempt.join("spec.json");
     let bytes = fs::read(&path).map_err(|error| StageError::io("read", &path, &error))?;
-    let spec: Spec = serde_json::from_slice(&bytes)
-        .map_err(|error| StageError::bug(format!("{} is not an attempt of this version: {error}", path.display())))?;
+    let spec: Spec = seal::unseal(&bytes).ok_or_else(|| {
+        StageError::environment(format!("{} is damaged or not of this version", path.display()))
+            .hint("build both executables anew with cargo build --release, and run again")
+    })?;
     let ours = env!("CARGO_PKG_VERSION");
     if spec.protocol != PROTOCOL || spec.version != ours {
         let message = format!("fuseline is version {}, its worker is version {ours}", spec.version);
@@ -147,8 +150,7 @@ fn attend(attempt: &Path, runners: &[Runner]) -> Result<Outcome, StageError> {
         .and_then(|store| execute(&store, &spec, attempt, runners, &|| cancelled.load(Ordering::Relaxed), &report));
     let outcome = Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: peak_bytes(), host: host() };
     let (path, temporary) = (attempt.join("result.json"), attempt.join("result.json.new"));
-    let bytes = serde_json::to_vec(&outcome).expect("an outcome is plain data");
-    fs::write(&temporary, bytes).at("write", &temporary)?;
+    fs::write(&temporary, seal::seal(&outcome)).at("write", &temporary)?;
     fs::rename(&temporary, &path).at("write", &path)?;
     Ok(outcome)
 }

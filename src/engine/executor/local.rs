@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use crate::attempt::{Outcome, Report, Spec};
 use crate::error::At;
 use crate::secrets::{self, Vault};
-use crate::store::Store;
+use crate::store::{Store, seal};
 
 /// How often events are read while a child runs.
 const TAIL_EVERY: Duration = Duration::from_millis(50);
@@ -77,7 +77,7 @@ pub(crate) fn run(
         Err(error) => return fail(error),
     };
     let result = fs::read(folder.join("result.json")).ok();
-    if let Some(outcome) = result.and_then(|bytes| serde_json::from_slice::<Outcome>(&bytes).ok()) {
+    if let Some(outcome) = result.and_then(|bytes| seal::unseal::<Outcome>(&bytes)) {
         return outcome;
     }
     // Killed after the commit point: the record is the truth.
@@ -99,7 +99,7 @@ fn attend(
     report: &(dyn Fn(Report) + Sync),
 ) -> Result<ExitStatus, StageError> {
     let path = folder.join("spec.json");
-    fs::write(&path, serde_json::to_vec(spec).expect("a specification is plain data")).at("write", &path)?;
+    fs::write(&path, seal::seal(spec)).at("write", &path)?;
     let log = |name: &str| {
         let path = folder.join(name);
         File::create(&path).at("create", &path)

@@ -588,7 +588,7 @@ fn a_worker_whose_driver_dies_ends() {
         supersedes: false,
         attended: true,
     };
-    let spec = serde_json::to_vec(&attempt::spec(&plan, &plan.nodes[0], &given)).expect("json");
+    let spec = crate::store::seal::seal(&attempt::spec(&plan, &plan.nodes[0], &given));
     fs::write(bench.home.path().join("spec.json"), spec).expect("written");
     let mut worker = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["schedule::tests::worker_main", "--exact", "--ignored", "--nocapture"])

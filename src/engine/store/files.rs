@@ -18,7 +18,7 @@ use fuseline_contract::value::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::store::{Store, write_replacing};
+use crate::store::{Store, seal, write_replacing};
 
 /// Files at least this large are hashed through a memory map by all cores.
 const LARGE: u64 = 1 << 20;
@@ -75,10 +75,8 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
     let external = |source| Error::External { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(external)?;
     let index = index_path(store, &absolute);
-    let known: Option<Known> = fs::read(&index)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .filter(|known: &Known| known.path == absolute);
+    let known: Option<Known> =
+        fs::read(&index).ok().and_then(|bytes| seal::unseal(&bytes)).filter(|known: &Known| known.path == absolute);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
 
     let meta = fs::metadata(&absolute).map_err(external)?;
@@ -105,7 +103,7 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
     if known.is_none_or(|known| known.files != settled)
         && index.parent().is_some_and(|folder| folder.parent().is_some_and(Path::exists))
     {
-        let bytes = serde_json::to_vec(&Known { path: absolute, files: settled }).expect("plain data");
+        let bytes = seal::seal(&Known { path: absolute, files: settled });
         // Without it the file is hashed again next time, nothing worse.
         let _ = write_replacing(&index, &store.temporary("file"), &bytes);
     }
@@ -195,7 +193,7 @@ mod tests {
         assert_eq!(seen.len(), 20);
         std::thread::sleep(std::time::Duration::from_millis(80));
         tree(&store, &path).expect("digested");
-        let index: Known = serde_json::from_slice(&fs::read(index_path(&store, &path)).expect("index")).expect("json");
+        let index: Known = seal::unseal(&fs::read(index_path(&store, &path)).expect("index")).expect("whole");
         assert_eq!(index.files.len(), 1);
     }
 

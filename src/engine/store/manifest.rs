@@ -4,8 +4,12 @@
 use fuseline_contract::{Digest, Key};
 use serde::{Deserialize, Serialize};
 
-/// Format of manifests and of records.
+use crate::store::seal;
+
+/// Format of manifests.
 const FORMAT: u32 = 1;
+/// Format of records: sealed, with inputs.
+const RECORD_FORMAT: u32 = 2;
 
 /// What an artifact is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +133,15 @@ impl OutputRecord {
     }
 }
 
+/// An artifact that a result was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// The port it was bound to.
+    pub port: String,
+    /// The artifact.
+    pub artifact: Digest,
+}
+
 /// How a result was made; recorded, never in a key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Made {
@@ -156,6 +169,9 @@ pub struct Record {
     pub key: Key,
     /// The operator's name.
     pub operator: String,
+    /// What it was made from, in the order of the ports; for provenance, which
+    /// the collector of garbage follows.
+    pub inputs: Vec<InputRecord>,
     /// Every output, in the order of the ports.
     pub outputs: Vec<OutputRecord>,
     /// It answers in place of earlier ones: the rerun was asked for.
@@ -167,17 +183,23 @@ pub struct Record {
 impl Record {
     /// A record.
     pub fn new(key: Key, operator: &str, outputs: Vec<OutputRecord>, supersedes: bool, made: Made) -> Self {
-        Self { format: FORMAT, key, operator: operator.to_owned(), outputs, supersedes, made }
+        let (operator, inputs) = (operator.to_owned(), Vec::new());
+        Self { format: RECORD_FORMAT, key, operator, inputs, outputs, supersedes, made }
     }
 
-    /// The bytes that are stored.
+    /// The record with what its outputs were made from.
+    pub fn made_from(self, inputs: Vec<InputRecord>) -> Self {
+        Self { inputs, ..self }
+    }
+
+    /// The bytes that are stored, sealed.
     pub fn bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a record is plain data")
+        seal::seal(self)
     }
 
-    /// Reads a record; nothing if it is none, or of a later format.
+    /// Reads a record; nothing if it is none, damaged, or of another format.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Self>(bytes).ok().filter(|record| record.format == FORMAT)
+        seal::unseal::<Self>(bytes).filter(|record| record.format == RECORD_FORMAT)
     }
 
     /// Rows of the first output that is a table.

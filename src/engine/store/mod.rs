@@ -12,8 +12,9 @@
 //! locks/ tmp/ quarantine/
 //! ```
 //!
-//! A record is trusted, a blob verifies itself. A record whose blobs are gone
-//! is a miss. Opening a store writes nothing; [`Store::prepare`] makes it
+//! A blob verifies itself by its name; records, preimages, the ledger and the
+//! index are sealed (see [`seal`]), and a damaged one counts as absent. A record
+//! is trusted otherwise; one whose blobs are gone is a miss. Opening a store writes nothing; [`Store::prepare`] makes it
 //! ready to be written to. Several processes may share a store.
 //!
 //! Must not know stages' names, operators or plans.
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fuseline_contract::{Digest, Key, Table};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 
@@ -33,11 +35,12 @@ pub mod fault;
 pub mod files;
 pub mod manifest;
 pub mod publish;
+pub mod seal;
 pub mod table;
 mod view;
 
 pub use fault::Faults;
-pub use manifest::{ArtifactKind, Manifest, OutputRecord, Record};
+pub use manifest::{ArtifactKind, InputRecord, Manifest, OutputRecord, Record};
 
 const FORMAT: &str = "fuseline store 1 blake3";
 const FOLDERS: [&str; 10] = ["cas", "views", "ac", "keys", "runs", "index", "work", "locks", "tmp", "quarantine"];
@@ -55,6 +58,13 @@ struct Known {
     /// Blobs whose bytes were compared with their name.
     verified: Mutex<HashSet<Digest>>,
     faults: Faults,
+}
+
+/// What a key was made of, for people and for `why`.
+#[derive(Serialize, Deserialize)]
+struct Preimage {
+    key: Key,
+    parts: serde_json::Value,
 }
 
 /// Why a record cannot be used.
@@ -311,8 +321,8 @@ impl Store {
     /// The parts of a key as they were written when it was first asked for.
     pub fn key_parts(&self, key: &Key) -> Option<serde_json::Value> {
         let bytes = fs::read(self.preimage(key)).ok()?;
-        let mut preimage: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-        preimage.get_mut("parts").map(serde_json::Value::take)
+        let preimage: Preimage = seal::unseal(&bytes)?;
+        (preimage.key == *key).then_some(preimage.parts)
     }
 
     /// Remembers the parts of a key.
@@ -321,8 +331,8 @@ impl Store {
         if self.key_parts(&key.key).is_some() {
             return Ok(());
         }
-        let json = serde_json::json!({ "key": key.key, "parts": key.parts.to_json() });
-        write_replacing(&path, &self.temporary("key"), json.to_string().as_bytes())
+        let preimage = Preimage { key: key.key, parts: key.parts.to_json() };
+        write_replacing(&path, &self.temporary("key"), &seal::seal(&preimage))
     }
 
     /// The folder of an attempt.
