@@ -43,6 +43,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "resolve",
             "schema",
             "error",
+            "here",
             "key",
             "store",
             "ledger",

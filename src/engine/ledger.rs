@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow::datatypes::Field;
@@ -19,17 +18,8 @@ use fuseline_contract::{Digest, Key, StageError, StageId, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
+use crate::here::{host, now_ms};
 use crate::store::{OutputRecord, Store, seal, write_replacing};
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// This machine's name.
-pub(crate) fn host() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
-}
 
 /// A run, as in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

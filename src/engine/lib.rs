@@ -10,6 +10,7 @@ pub mod error;
 pub mod executor;
 mod expand;
 pub mod graph;
+mod here;
 mod include;
 pub mod key;
 pub mod ledger;

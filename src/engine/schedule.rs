@@ -6,7 +6,7 @@
 //! Emits events and prints nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,16 +19,20 @@ use crate::attempt::{self, Outcome, Report, Spec};
 use crate::decide::{Decider, Verdict};
 use crate::error::{At, Error};
 use crate::executor::local;
+use crate::here;
 use crate::key::StageKey;
-use crate::ledger::{self, Last, Latest, Ledger, StageEntry};
+use crate::ledger::{Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
 use crate::resources::{Granted, Machine, Pool};
+use crate::store::lease::{Asked, Claim, Watch};
 use crate::store::{Record, Store, publish};
 use crate::why::{Code, Reason};
 use crate::worker;
 
 /// How often a cancelled run is noticed; ends of stages are noticed at once.
 const CANCEL_EVERY: Duration = Duration::from_millis(50);
+/// After which waiting for another run's stage is told.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 /// Stage threads evaluate deep expressions.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -403,7 +407,7 @@ impl<'a> Driver<'a> {
         let (shared, send, place) = (self.shared, send.clone(), node.entry.traits.place);
         let held = granted.clone();
         let work = move || {
-            let (started_ms, clock) = (ledger::now_ms(), Instant::now());
+            let (started_ms, clock) = (here::now_ms(), Instant::now());
             let end = run_attempt(shared, &spec, place, &inputs, &granted);
             // The receiver lives as long as the scope.
             let _ = send.send(Message { index, end, granted, started_ms, seconds: clock.elapsed().as_secs_f64() });
@@ -454,7 +458,7 @@ impl<'a> Driver<'a> {
             key: self.keys.get(&index).copied(),
             outcome: String::new(),
             reason: None,
-            started_ms: ledger::now_ms(),
+            started_ms: here::now_ms(),
             seconds: 0.0,
             peak_bytes: None,
             host: None,
@@ -584,12 +588,12 @@ impl<'a> Driver<'a> {
 fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize, Digest)], granted: &Granted) -> End {
     let store = shared.store;
     let failed = |error: StageError| End::Ran {
-        outcome: Box::new(Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: ledger::host() }),
+        outcome: Box::new(Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: here::host() }),
         stdout: None,
         stderr: None,
     };
-    let _lock = match lock(shared, &spec.key) {
-        Ok(lock) => lock,
+    let claim = match claim(shared, spec) {
+        Ok(claim) => claim,
         Err(error) => return failed(error),
     };
     if !spec.supersedes
@@ -604,7 +608,7 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
             Err(error) => return failed(error.into()),
         }
     }
-    // The lock is ours, so whatever lies here is of attempts that are dead.
+    // The claim is ours, so whatever lies here is of attempts that are dead.
     let _ = fs::remove_dir_all(store.work(&spec.key));
     let folder = store.attempt(&spec.key, &spec.attempt);
     if let Err(error) = fs::create_dir_all(&folder).at("create", &folder) {
@@ -627,9 +631,14 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
         Place::Thread => {
             let clock = Instant::now();
             let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report);
-            Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: ledger::host() }
+            Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: here::host() }
         }
     };
+    if outcome.result.is_err() && !claim.is_ours() && !cancelled() {
+        // Another host took us for dead and swept our folder; it makes the result, or has.
+        drop(claim);
+        return run_attempt(shared, spec, place, inputs, granted);
+    }
     let log = |name: &str| {
         let bytes = fs::read(folder.join(name)).ok().filter(|bytes| !bytes.is_empty())?;
         publish::put_bytes(store, &bytes).ok()
@@ -650,18 +659,26 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
 fn sweep(store: &Store, key: &Key) {
     let work = store.work(key);
     if work.exists()
-        && let Ok(Some(_lock)) = store.try_lock(key)
+        && let Ok(Asked::Ours(_claim)) = store.try_claim(&key.to_string(), "", &mut Watch::default())
     {
         let _ = fs::remove_dir_all(work);
     }
 }
 
-/// Waits for the lock of a key, which another process may hold.
-fn lock(shared: &Shared<'_>, key: &Key) -> Result<File, StageError> {
-    let mut pause = Duration::from_millis(5);
+/// Waits for the right to make what a key asks for, which another process may have.
+fn claim(shared: &Shared<'_>, spec: &Spec) -> Result<Claim, StageError> {
+    let (mut pause, mut watch) = (Duration::from_millis(5), Watch::default());
+    let (name, since) = (spec.key.to_string(), Instant::now());
+    let mut told = false;
     loop {
-        if let Some(lock) = shared.store.try_lock(key)? {
-            return Ok(lock);
+        let host = match shared.store.try_claim(&name, &spec.attempt, &mut watch)? {
+            Asked::Ours(claim) => return Ok(claim),
+            Asked::Held(host) => host,
+        };
+        if !told && since.elapsed() >= TELL_AFTER {
+            told = true;
+            let text = format!("another run, on {host}, is making this: waiting for it");
+            (shared.on_event)(Event::Note { stage: spec.stage.clone(), text });
         }
         if shared.cancel.load(Ordering::Relaxed) {
             return Err(StageError::interrupted());

@@ -21,7 +21,7 @@ use nix::unistd::{getpgrp, getpid};
 
 use crate::attempt::{Outcome, PROTOCOL, Report, Spec};
 use crate::error::At;
-use crate::ledger::{host, now_ms};
+use crate::here::{host, now_ms};
 use crate::run::StageRun;
 use crate::secrets::{self, Vault};
 use crate::store::manifest::Made;

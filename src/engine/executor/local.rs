@@ -70,7 +70,7 @@ pub(crate) fn run(
         result: Err(error),
         seconds: clock.elapsed().as_secs_f64(),
         peak_bytes: None,
-        host: crate::ledger::host(),
+        host: crate::here::host(),
     };
     let status = match attend(worker, spec, folder, gpus, cancelled, report) {
         Ok(status) => status,

@@ -19,6 +19,7 @@ use crate::decide::{Decision, decide};
 use crate::plan::{Bound, Resources, Source};
 
 mod secret;
+mod sharing;
 
 /// The one configuration of all toys; each reads what it needs.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -156,7 +157,25 @@ toy!(BlabFar, "blab_far", WORKER, vec![], TABLE, |config: &Config, run: &dyn Run
     blab(config, run)
 });
 
-static ENTRIES: [Entry; 15] = [
+toy!(Drift, "drift", WORKER, vec![], TABLE, |_: &Config, run: &dyn Run| {
+    run.write("out", numbers([std::process::id().into()]))
+});
+
+/// The store in which the next `usurped` loses its lease.
+static USURP: std::sync::Mutex<Option<PathBuf>> = std::sync::Mutex::new(None);
+
+toy!(Usurped, "usurped", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run| {
+    let Some(store) = USURP.lock().expect("free").take() else { return run.write("out", numbers([2])) };
+    // Another host takes the stage over and sweeps, makes nothing, and gives up.
+    for folder in ["work", "leases"] {
+        for entry in fs::read_dir(store.join(folder)).expect("a folder").flatten() {
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+        }
+    }
+    Err(StageError::environment("its folder is gone"))
+});
+
+static ENTRIES: [Entry; 17] = [
     Entry::of::<Count>(),
     Entry::of::<Load>(),
     Entry::of::<Scale>(),
@@ -172,9 +191,11 @@ static ENTRIES: [Entry; 15] = [
     Entry::of::<Remote>(),
     Entry::of::<Blab>(),
     Entry::of::<BlabFar>(),
+    Entry::of::<Drift>(),
+    Entry::of::<Usurped>(),
 ];
 
-const RUNNERS: [Runner; 15] = [
+const RUNNERS: [Runner; 17] = [
     Runner::of::<Count>(),
     Runner::of::<Load>(),
     Runner::of::<Scale>(),
@@ -190,6 +211,8 @@ const RUNNERS: [Runner; 15] = [
     Runner::of::<Remote>(),
     Runner::of::<Blab>(),
     Runner::of::<BlabFar>(),
+    Runner::of::<Drift>(),
+    Runner::of::<Usurped>(),
 ];
 
 fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize]) -> Node {
@@ -569,40 +592,6 @@ fn a_cancelled_worker_is_asked_to_stop() {
     let summary = run(&remote(1), &bench.store, &script(&bench, &text), &RUNNERS, &cancel, &on_event).expect("runs");
     assert_eq!(summary.exit_code(), 130);
     assert!(marker.exists());
-}
-
-#[test]
-fn a_worker_whose_driver_dies_ends() {
-    use std::os::unix::process::CommandExt;
-    let bench = Bench::new();
-    bench.store.prepare().expect("prepares");
-    let plan = plan(vec![node("w", "wait", json!({}), &[])]);
-    let given = attempt::Given {
-        store: bench.store.root(),
-        run: "run",
-        attempt: "attempt",
-        key: Key([3; 32]),
-        trees: &[],
-        records: &|_| unreachable!("it has no inputs"),
-        threads: 1,
-        supersedes: false,
-        attended: true,
-    };
-    let spec = crate::store::seal::seal(&attempt::spec(&plan, &plan.nodes[0], &given));
-    fs::write(bench.home.path().join("spec.json"), spec).expect("written");
-    let mut worker = std::process::Command::new(std::env::current_exe().expect("this program"))
-        .args(["schedule::tests::worker_main", "--exact", "--ignored", "--nocapture"])
-        .env("ATTEMPT", bench.home.path())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .process_group(0)
-        .spawn()
-        .expect("starts");
-    // The stage would wait for ever; the pipe's end is what a dead driver leaves.
-    drop(worker.stdin.take());
-    let status = worker.wait().expect("ends");
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-    assert!(!bench.home.path().join("result.json").exists());
 }
 
 #[test]

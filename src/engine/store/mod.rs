@@ -9,7 +9,8 @@
 //! runs/<ulid>/               what was asked and done (see the ledger)
 //! index/                     rebuildable: the last key of each stage, digests of external files
 //! work/<stage key>/<attempt>/ scratch of a running attempt
-//! locks/ tmp/ quarantine/
+//! locks/ leases/             who works on what
+//! tmp/ quarantine/
 //! ```
 //!
 //! A blob verifies itself by its name; records, preimages, the ledger and the
@@ -33,6 +34,7 @@ use crate::error::{At, Error, Result};
 pub mod content;
 pub mod fault;
 pub mod files;
+pub mod lease;
 pub mod manifest;
 pub mod publish;
 pub mod seal;
@@ -43,7 +45,8 @@ pub use fault::Faults;
 pub use manifest::{ArtifactKind, InputRecord, Manifest, OutputRecord, Record};
 
 const FORMAT: &str = "fuseline store 1 blake3";
-const FOLDERS: [&str; 10] = ["cas", "views", "ac", "keys", "runs", "index", "work", "locks", "tmp", "quarantine"];
+const FOLDERS: [&str; 11] =
+    ["cas", "views", "ac", "keys", "runs", "index", "work", "locks", "leases", "tmp", "quarantine"];
 
 /// A store on a local or shared file system. Clones share what is known.
 #[derive(Debug, Clone)]
@@ -58,6 +61,7 @@ struct Known {
     /// Blobs whose bytes were compared with their name.
     verified: Mutex<HashSet<Digest>>,
     faults: Faults,
+    leases: lease::Leases,
 }
 
 /// What a key was made of, for people and for `why`.
@@ -91,7 +95,7 @@ impl Store {
     pub fn with_faults(root: impl Into<PathBuf>, faults: Faults) -> Result<Self> {
         let root: PathBuf = root.into();
         let root = std::path::absolute(&root).map_err(|error| Error::io("find", &root, error))?;
-        let store = Self { root, known: Arc::new(Known { verified: Mutex::default(), faults }) };
+        let store = Self { root, known: Arc::new(Known { faults, ..Known::default() }) };
         store.check_format()?;
         Ok(store)
     }
@@ -152,6 +156,11 @@ impl Store {
     /// Where to fail on purpose.
     pub(crate) fn faults(&self) -> &Faults {
         &self.known.faults
+    }
+
+    /// What this process works on.
+    pub(crate) fn leases(&self) -> &lease::Leases {
+        &self.known.leases
     }
 
     /// A new path in `tmp/`; nothing is made there.
@@ -344,21 +353,6 @@ impl Store {
     pub(crate) fn work(&self, key: &Key) -> PathBuf {
         self.root.join("work").join(key.to_string())
     }
-
-    /// Takes the lock of a key if nobody holds it. It is freed when dropped,
-    /// and by the system when its holder dies. It only saves work:
-    /// correctness rests on create-only publication.
-    pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<File>> {
-        let path = self.root.join("locks").join(key.to_string());
-        let file = File::options().create(true).append(true).open(&path).at("open", &path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            // A file system without locks: both run, and one record is kept.
-            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(Some(file)),
-            Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
-        }
-    }
 }
 
 /// Writes a file beside and renames it into place; for what is rebuildable.
@@ -408,18 +402,5 @@ mod tests {
             };
             assert_eq!(error.cause(), fuseline_contract::Cause::Environment, "{error}");
         }
-    }
-
-    #[test]
-    fn locks_exclude_within_a_process_too() {
-        let home = tempfile::tempdir().expect("a folder");
-        let store = Store::open(home.path()).expect("opens");
-        store.prepare().expect("prepares");
-        let key = Key([1; 32]);
-        let held = store.try_lock(&key).expect("locks");
-        assert!(held.is_some());
-        assert!(store.try_lock(&key).expect("asks").is_none());
-        drop(held);
-        assert!(store.try_lock(&key).expect("locks").is_some());
     }
 }
