@@ -8,6 +8,7 @@
 //! lies: paths are given to it.
 
 pub mod cells;
+pub mod diff;
 pub mod error;
 pub mod functions;
 pub mod names;
