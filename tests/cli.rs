@@ -98,6 +98,7 @@ fn why_tells_what_a_result_was_made_of_and_why_it_would_rerun() {
     }
     let changed = home.ok(&["why", "fusion.yaml", "wrpo", "--set", "wrpo.beta=0.9"]);
     assert!(changed.contains("wrpo: will run, key ") && changed.contains("  because beta 0.1 → 0.9\n"), "{changed}");
+    assert!(changed.contains("    beta  0.1 → 0.9  --set wrpo.beta=0.9\n"), "{changed}");
     let below = home.ok(&["why", "fusion.yaml", "ties", "--set", "wrpo.beta=0.9"]);
     assert!(below.starts_with("ties: may run\n  if wrpo gives another result"), "{below}");
     let done = home.fuseline(&["why", "fusion.yaml", "wrop"]);

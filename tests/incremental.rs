@@ -74,8 +74,8 @@ fn plan_says_what_would_run_and_why() {
         let line = done.stdout.lines().find(|line| line.split_whitespace().next() == Some(stage));
         line.unwrap_or_else(|| panic!("{stage} is missing in\n{}", done.stdout)).split_whitespace().collect::<Vec<_>>()
     };
-    assert_eq!(state("wrpo"), ["wrpo", "run", "beta", "0.1", "→", "0.7"]);
-    assert_eq!(state("linear"), ["linear", "maybe", "wrpo", "will", "run"]);
-    assert_eq!(state("dpo"), ["dpo", "cached"]);
+    assert_eq!(state("wrpo")[..6], ["wrpo", "run", "beta", "0.1", "→", "0.7"]);
+    assert_eq!(state("linear")[..5], ["linear", "maybe", "wrpo", "will", "run"]);
+    assert_eq!(state("dpo"), ["dpo", "hit"]);
     assert!(done.stdout.ends_with("19 cached, 1 to run, 8 that may run\n"), "{}", done.stdout);
 }

@@ -49,6 +49,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "ledger",
             "why",
             "decide",
+            "definition",
+            "select",
             "resources",
             "attempt",
             "secrets",
@@ -56,6 +58,13 @@ const MODULES: &[(&str, &[&str])] = &[
             "worker",
             "executor",
             "schedule",
+            "choice",
+            "history",
+            "origin",
+            "explain",
+            "rundiff",
+            "lock",
+            "rerun",
         ],
     ),
     (
@@ -78,7 +87,10 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/metrics", &["rng", "error", "verify", "tasks", "selection", "stats"]),
-    ("src/query", &["error", "names", "scan", "functions", "session", "order", "spec", "cells", "render", "table"]),
+    (
+        "src/query",
+        &["error", "names", "scan", "functions", "session", "order", "spec", "cells", "render", "table", "diff"],
+    ),
     ("src/weights", &["dtype", "error", "folder", "shard", "names", "methods", "merge"]),
 ];
 
@@ -125,7 +137,7 @@ fn upward_uses(order: &[&str], files: &[(String, String)]) -> BTreeSet<(String, 
     for (path, text) in files {
         let Some(own) = rank(module_of(path)) else { continue };
         // Tests may use whatever helps them.
-        if path.ends_with("tests.rs") {
+        if path.ends_with("tests.rs") || path.contains("/tests/") {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();

@@ -9,6 +9,7 @@ mod language;
 mod layers;
 mod light;
 mod pipelines;
+mod plan;
 mod real;
 mod schema;
 mod tidy;

@@ -38,6 +38,31 @@ pub struct Pipeline {
     pub sets: Vec<String>,
 }
 
+/// What is wanted of a pipeline. SELECT is STAGE, STAGE[axis=value], tag:NAME,
+/// changed or failed; +SELECT adds what it needs, SELECT+ what needs it.
+#[derive(Debug, Args)]
+pub struct Wanted {
+    /// Only these stages and what they need; SELECT is STAGE, STAGE[axis=value], tag:NAME, changed or
+    /// failed, with + before it for what it needs, after it for what needs it.
+    #[arg(long = "target", value_name = "SELECT")]
+    pub targets: Vec<String>,
+    /// Only these stages; refuses if an input that is not among them is not there.
+    #[arg(long, value_name = "SELECT", conflicts_with = "targets")]
+    pub only: Vec<String>,
+    /// Take inputs that are not selected from another run (its id or the beginning of it).
+    #[arg(long, value_name = "RUN")]
+    pub defer: Option<String>,
+    /// Run these stages even if their results are there.
+    #[arg(long, value_name = "SELECT")]
+    pub force: Vec<String>,
+    /// Take the last results of these stages for their present keys, without running them.
+    #[arg(long, value_name = "SELECT", requires = "reason")]
+    pub accept: Vec<String>,
+    /// Why they still hold; recorded with your name and shown with every result that rests on them.
+    #[arg(long, value_name = "TEXT", requires = "accept", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub reason: Option<String>,
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -45,18 +70,17 @@ pub enum Verb {
     Run {
         #[command(flatten)]
         pipeline: Pipeline,
-        /// Only these stages and what they need: STAGE, STAGE[axis=value], +STAGE, STAGE+, tag:NAME.
-        #[arg(long = "target", value_name = "SELECT")]
-        targets: Vec<String>,
+        #[command(flatten)]
+        wanted: Wanted,
         /// How many stages may run at once; as many as the processors allow by default.
         #[arg(long, value_name = "N")]
         jobs: Option<usize>,
         /// Go on with what does not need a failed stage.
         #[arg(long)]
         keep_going: bool,
-        /// Run these stages even if their results are there.
-        #[arg(long, value_name = "SELECT")]
-        force: Vec<String>,
+        /// Refuse to run what this lock does not say, and compare the results with it.
+        #[arg(long, value_name = "FILE")]
+        locked: Option<PathBuf>,
         /// Print events as JSON lines on stdout instead of progress and tables.
         #[arg(long)]
         json: bool,
@@ -65,9 +89,8 @@ pub enum Verb {
     Plan {
         #[command(flatten)]
         pipeline: Pipeline,
-        /// Only these stages and what they need.
-        #[arg(long = "target", value_name = "SELECT")]
-        targets: Vec<String>,
+        #[command(flatten)]
+        wanted: Wanted,
         /// Show each stage's parameters after defaults.
         #[arg(long)]
         values: bool,
@@ -89,6 +112,67 @@ pub enum Verb {
         pipeline: Pipeline,
         /// The stage, written as an input is.
         stage: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why a stage's result is used as it is.
+    WhyNot {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The stage, written as an input is.
+        stage: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what differs between two runs: stages, metrics; with a stage, its rows.
+    Diff {
+        /// The first run: its id or the beginning of it.
+        #[arg(value_name = "RUN")]
+        before: String,
+        /// The second run.
+        #[arg(value_name = "RUN")]
+        now: String,
+        /// A stage, written as an input is: compare the rows of its output.
+        stage: Option<String>,
+        /// The columns that tell rows apart; those of the row type by default.
+        #[arg(long, value_name = "COLUMN", value_delimiter = ',', requires = "stage")]
+        key: Vec<String>,
+        /// How far two floats may be apart, absolutely or relative to the larger.
+        #[arg(long, value_name = "TOL", default_value_t = 0.0, value_parser = tolerance)]
+        tol: f64,
+        /// How many rows of each kind to show.
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        limit: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the digests behind a pipeline's results: what was asked, what came out.
+    Lock {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Write to a file instead of stdout.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Compare a pipeline and its results with a lock, or rerun stages aside and compare.
+    Verify {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Only these stages; all by default.
+        #[arg(value_name = "SELECT")]
+        stages: Vec<String>,
+        /// The lock; PIPELINE with .lock.yaml in place of .yaml by default.
+        #[arg(long, value_name = "FILE", conflicts_with = "rerun")]
+        lock: Option<PathBuf>,
+        /// Run the stages again, beside the store, and compare bytes.
+        #[arg(long, requires = "stages")]
+        rerun: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// List stages: state, rows, size, age.
     Ls {
@@ -156,6 +240,14 @@ pub enum Verb {
     },
     /// Print the JSON Schema of the pipeline file, for editors.
     Schema,
+}
+
+/// Reads a tolerance.
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(tolerance) if tolerance >= 0.0 && tolerance.is_finite() => Ok(tolerance),
+        _ => Err("expected a number from 0, such as 1e-6".to_owned()),
+    }
 }
 
 /// How a paper table is written.

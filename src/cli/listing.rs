@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuseline_contract::StageError;
 use fuseline_engine::decide::Decision;
@@ -12,12 +11,12 @@ use serde_json::json;
 
 use crate::args::Pipeline;
 use crate::exit;
-use crate::setting::Setting;
+use crate::setting::{Setting, now_ms};
 
 /// Lists the instances of a pipeline.
 pub fn ls(store: &Path, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8> {
     let setting = Setting::open(store, pipeline)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let now = now_ms();
     let mut rows = vec![["stage", "operator", "state", "rows", "size", "age", "took"].map(str::to_owned)];
     let mut listed = Vec::new();
     for (node, decision) in setting.plan.nodes.iter().zip(setting.decide()) {
@@ -116,7 +115,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Seconds for people.
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),

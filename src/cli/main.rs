@@ -2,16 +2,20 @@
 //! model is done by `fuseline-worker`, so this executable links no libtorch.
 
 mod args;
+mod diff;
 mod exit;
 mod listing;
+mod lock;
 mod ops;
 mod plan;
 mod progress;
+mod replaced;
 mod run;
 mod session;
 mod setting;
 mod sql;
 mod table;
+mod verify;
 mod why;
 
 use std::process::ExitCode;
@@ -28,13 +32,24 @@ fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
     let store = cli.store.as_path();
     match &cli.verb {
-        Verb::Run { pipeline, targets, jobs, keep_going, force, json } => {
-            let options = run::Options { targets, jobs: *jobs, keep_going: *keep_going, force, json: *json };
+        Verb::Run { pipeline, wanted, jobs, keep_going, locked, json } => {
+            let locked = locked.as_deref();
+            let options = run::Options { wanted, jobs: *jobs, keep_going: *keep_going, locked, json: *json };
             run::run(store, pipeline, &options)
         }
-        Verb::Plan { pipeline, targets, values, json } => plan::plan(store, pipeline, targets, *values, *json),
+        Verb::Plan { pipeline, wanted, values, json } => plan::plan(store, pipeline, wanted, *values, *json),
         Verb::Check { pipeline, json } => plan::check(pipeline, *json),
-        Verb::Why { pipeline, stage } => why::why(store, pipeline, stage),
+        Verb::Why { pipeline, stage, json } => why::why(store, pipeline, stage, *json),
+        Verb::WhyNot { pipeline, stage, json } => why::why_not(store, pipeline, stage, *json),
+        Verb::Diff { before, now, stage, key, tol, limit, json } => {
+            let options = diff::Options { keys: key, tolerance: *tol, limit: *limit, json: *json };
+            diff::diff(store, before, now, stage.as_deref(), &options)
+        }
+        Verb::Lock { pipeline, output } => lock::lock(store, pipeline, output.as_deref()),
+        Verb::Verify { pipeline, stages, rerun: true, json, .. } => verify::rerun(store, pipeline, stages, *json),
+        Verb::Verify { pipeline, stages, lock, json, .. } => {
+            verify::compare(store, pipeline, stages, lock.as_deref(), *json)
+        }
         Verb::Ls { pipeline, json } => listing::ls(store, pipeline, *json),
         Verb::Table { pipeline, name, format, output } => {
             table::table(store, pipeline, name.as_deref(), *format, output.as_deref())

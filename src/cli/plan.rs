@@ -1,48 +1,69 @@
-//! `fuseline plan` and `fuseline check`: what would run and why, or only
-//! whether the file is right.
+//! `fuseline plan` and `fuseline check`: what would run, why and at what cost,
+//! or only whether the file is right.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use fuseline_engine::decide::Decision;
-use fuseline_engine::graph::Graph;
+use fuseline_engine::decide::{Decision, decide_with};
+use fuseline_engine::explain::Explainer;
+use fuseline_engine::history::{Forecast, History, forecast};
 use fuseline_engine::problem::Problems;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::args::Pipeline;
+use crate::args::{Pipeline, Wanted};
 use crate::exit;
+use crate::listing::span;
 use crate::setting::Setting;
+use crate::why;
+
+/// How many instances there are of each state, and what they cost.
+#[derive(Default)]
+struct Totals {
+    hit: usize,
+    run: usize,
+    maybe: usize,
+    blocked: usize,
+    accept: usize,
+    seconds: f64,
+    gpu_hours: f64,
+    rows: u64,
+    /// What will or may run and never ran.
+    unknown: usize,
+    saved_seconds: f64,
+    saved_gpu_hours: f64,
+}
 
 /// Prints what would become of every instance.
-pub fn plan(store: &Path, pipeline: &Pipeline, targets: &[String], values: bool, as_json: bool) -> anyhow::Result<u8> {
+pub fn plan(store: &Path, pipeline: &Pipeline, wanted: &Wanted, values: bool, as_json: bool) -> anyhow::Result<u8> {
     let setting = Setting::open(store, pipeline)?;
     let plan = &setting.plan;
-    let graph = Graph::of(plan);
-    let wanted: BTreeSet<usize> = match targets {
-        [] => (0..plan.nodes.len()).collect(),
-        targets => graph.upstream(&graph.select(targets)?),
+    let choice = setting.choose(wanted)?;
+    let decisions = decide_with(plan, &setting.store, &choice.overrides);
+    let ahead = |index: &usize| matches!(decisions[*index], Decision::Run { .. } | Decision::Maybe { .. });
+    let forecasts = match choice.wanted.iter().any(ahead) {
+        true => forecast(plan, &History::of(&setting.store)?, &decisions),
+        false => vec![None; plan.nodes.len()],
     };
-    let decisions = setting.decide();
+    let explainer = Explainer::new(plan, &setting.store, &decisions, None);
     let mut text = String::new();
     let mut listed = Vec::new();
-    let (mut hits, mut runs, mut maybes) = (0, 0, 0);
-    let width = wanted.iter().map(|index| plan.nodes[*index].id.to_string().chars().count()).max().unwrap_or(0);
-    for index in wanted {
+    let mut totals = Totals::default();
+    let width = choice.wanted.iter().map(|index| plan.nodes[*index].id.to_string().chars().count()).max().unwrap_or(0);
+    for &index in &choice.wanted {
         let node = &plan.nodes[index];
         let (state, why) = match &decisions[index] {
-            Decision::Hit { .. } => ("cached", String::new()),
-            Decision::Run { reason, .. } => ("run", reason.to_string()),
+            Decision::Hit { .. } if choice.overrides.given.contains_key(&index) => ("hit", "taken as it is".to_owned()),
+            Decision::Hit { .. } => ("hit", String::new()),
+            Decision::Accept { reason, .. } => ("accept", format!("instead of running: {reason}")),
+            Decision::Run { reason, .. } => ("run", why::full(&setting, &explainer, index, reason)?),
             Decision::Maybe { because } => ("maybe", format!("{} will run", plan.nodes[*because].id)),
             Decision::Blocked { error } => ("blocked", error.to_string()),
         };
-        match state {
-            "cached" => hits += 1,
-            "maybe" => maybes += 1,
-            _ => runs += 1,
-        }
+        let forecast = forecasts[index].as_ref();
+        totals.add(state, &decisions[index], forecast, node.resources.gpus);
         let stage = node.id.to_string();
-        writeln!(text, "{stage:width$}  {state:7}  {why}")?;
+        let cost = forecast.map(|forecast| format!("  [{}]", cost(forecast))).unwrap_or_default();
+        writeln!(text, "{stage:width$}  {state:7}  {why}{cost}")?;
         if values {
             for (name, value) in node.resolved.params.as_object().into_iter().flatten() {
                 writeln!(text, "{:width$}    {name}: {value}", "")?;
@@ -51,19 +72,110 @@ pub fn plan(store: &Path, pipeline: &Pipeline, targets: &[String], values: bool,
                 writeln!(text, "{:width$}    seed: {}", "", node.seed)?;
             }
         }
+        let (code, changes) = match &decisions[index] {
+            Decision::Run { reason, .. } | Decision::Accept { reason, .. } => {
+                (json!(reason.code), json!(reason.changes))
+            }
+            _ => (Value::Null, json!([])),
+        };
+        let key = match &decisions[index] {
+            Decision::Hit { key, .. } | Decision::Run { key, .. } | Decision::Accept { key, .. } => json!(key),
+            Decision::Maybe { .. } | Decision::Blocked { .. } => Value::Null,
+        };
         listed.push(json!({
-            "stage": stage, "state": state, "why": why, "operator": node.entry.name, "line": node.line,
+            "stage": stage, "state": state, "why": why, "code": code, "changes": changes, "key": key,
+            "forecast": forecast, "operator": node.entry.name, "line": node.line,
             "params": node.resolved.params, "seed": node.seed,
         }));
     }
-    let notes: String = plan.notes.iter().map(|note| format!("note: {note}\n")).collect();
     if as_json {
-        exit::print(&serde_json::to_string_pretty(&json!({"stages": listed, "notes": plan.notes}))?)?;
+        let all = json!({"stages": listed, "notes": plan.notes, "totals": totals.to_json()});
+        exit::print(&serde_json::to_string_pretty(&all)?)?;
     } else {
         let trimmed: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-        exit::print(&format!("{trimmed}{notes}{hits} cached, {runs} to run, {maybes} that may run\n"))?;
+        let notes: String = plan.notes.iter().map(|note| format!("note: {note}\n")).collect();
+        exit::print(&format!("{trimmed}{notes}{}", totals.text()))?;
     }
-    Ok(if runs + maybes > 0 { exit::WORK_FOUND } else { exit::DONE })
+    Ok(if totals.hit < choice.wanted.len() { exit::WORK_FOUND } else { exit::DONE })
+}
+
+impl Totals {
+    fn add(&mut self, state: &str, decision: &Decision, forecast: Option<&Forecast>, gpus: u32) {
+        match decision {
+            Decision::Hit { record, .. } | Decision::Accept { record, .. } => {
+                let count = if state == "accept" { &mut self.accept } else { &mut self.hit };
+                *count += 1;
+                self.saved_seconds += record.made.seconds;
+                self.saved_gpu_hours += record.made.seconds * f64::from(gpus) / 3600.0;
+                return;
+            }
+            Decision::Blocked { .. } => {
+                self.blocked += 1;
+                return;
+            }
+            Decision::Run { .. } => self.run += 1,
+            Decision::Maybe { .. } => self.maybe += 1,
+        }
+        match forecast {
+            None => self.unknown += 1,
+            Some(forecast) => {
+                self.seconds += forecast.seconds;
+                self.gpu_hours += forecast.gpu_hours;
+                self.rows += forecast.rows.unwrap_or(0);
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let ahead = self.run + self.maybe;
+        if ahead > self.unknown {
+            let unknown = match self.unknown {
+                0 => String::new(),
+                n => format!(", not counting {n} that never ran"),
+            };
+            let gpus = if self.gpu_hours > 0.0 { format!(", {:.2} GPU hours", self.gpu_hours) } else { String::new() };
+            text += &format!("forecast: {}{gpus}, {} rows{unknown}\n", seconds(self.seconds), self.rows);
+        }
+        if self.hit + self.accept > 0 && ahead > 0 {
+            let gpus = match self.saved_gpu_hours > 0.0 {
+                true => format!(", {:.2} GPU hours", self.saved_gpu_hours),
+                false => String::new(),
+            };
+            text += &format!("saved: {}{gpus} of earlier work\n", seconds(self.saved_seconds));
+        }
+        text += &format!("{} cached, {} to run, {} that may run", self.hit, self.run, self.maybe);
+        for (count, what) in [(self.accept, "accepted"), (self.blocked, "blocked")] {
+            if count > 0 {
+                text += &format!(", {count} {what}");
+            }
+        }
+        text + "\n"
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "hit": self.hit, "run": self.run, "maybe": self.maybe, "blocked": self.blocked, "accept": self.accept,
+            "forecast": {
+                "seconds": self.seconds, "gpu_hours": self.gpu_hours, "rows": self.rows, "stages_that_never_ran": self.unknown,
+            },
+            "saved": {"seconds": self.saved_seconds, "gpu_hours": self.saved_gpu_hours},
+        })
+    }
+}
+
+/// What an instance will probably cost, for people.
+fn cost(forecast: &Forecast) -> String {
+    let mut parts = vec![format!("about {}", seconds(forecast.seconds))];
+    parts.extend(forecast.rows.map(|rows| format!("{rows} rows")));
+    if forecast.gpu_hours > 0.0 {
+        parts.push(format!("{:.2} GPU hours", forecast.gpu_hours));
+    }
+    parts.join(", ")
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { span(seconds.round() as u64) }
 }
 
 /// Says whether the file is right.

@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuseline_contract::StageError;
-use fuseline_engine::graph::Graph;
+use fuseline_engine::choice::Choice;
 use fuseline_engine::schedule::{self, RunOptions};
 
-use crate::args::{Pipeline, TableFormat};
+use crate::args::{Pipeline, TableFormat, Wanted};
 use crate::progress::Display;
 use crate::setting::Setting;
-use crate::{exit, table};
+use crate::{exit, lock, table};
 
 /// What was asked for besides the pipeline.
 pub struct Options<'a> {
-    /// Selections of what is wanted.
-    pub targets: &'a [String],
+    /// What is wanted.
+    pub wanted: &'a Wanted,
     /// Stages at once.
     pub jobs: Option<usize>,
     /// Go on after a failure.
     pub keep_going: bool,
-    /// Selections of what runs anyway.
-    pub force: &'a [String],
+    /// The lock that must hold.
+    pub locked: Option<&'a Path>,
     /// Events instead of tables.
     pub json: bool,
 }
@@ -30,11 +30,18 @@ pub struct Options<'a> {
 /// Runs a pipeline.
 pub fn run(store: &Path, pipeline: &Pipeline, options: &Options) -> anyhow::Result<u8> {
     let setting = Setting::open(store, pipeline)?;
-    let graph = Graph::of(&setting.plan);
-    let targets = if options.targets.is_empty() { None } else { Some(graph.select(options.targets)?) };
-    let force = graph.select(options.force)?;
-    let run_options =
-        RunOptions { targets, jobs: options.jobs, keep_going: options.keep_going, force, ..RunOptions::new(worker()?) };
+    let Choice { targets, wanted, overrides } = setting.choose(options.wanted)?;
+    let locked = options.locked.map(lock::read).transpose()?;
+    if let Some(lock) = &locked {
+        lock::refuse(lock.check_definitions(&setting.plan, &setting.store, Some(&wanted)))?;
+    }
+    let run_options = RunOptions {
+        targets,
+        jobs: options.jobs,
+        keep_going: options.keep_going,
+        overrides,
+        ..RunOptions::new(worker()?)
+    };
     let display = if options.json { Display::json() } else { Display::for_people() };
     if !options.json {
         for note in &setting.plan.notes {
@@ -46,7 +53,13 @@ pub fn run(store: &Path, pipeline: &Pipeline, options: &Options) -> anyhow::Resu
         schedule::run(&setting.plan, &setting.store, &run_options, fuseline_operators::THREAD, &cancel, &|event| {
             display.show(&event)
         })?;
+    if let Some(lock) = &locked {
+        let nodes = setting.plan.nodes.iter().zip(&summary.records);
+        let records = nodes.filter_map(|(node, record)| Some((node.id.to_string(), record.as_ref()?)));
+        lock::refuse(lock.check_records(records))?;
+    }
     if !options.json && summary.failed.is_empty() {
+        table::note_accepted(&setting, &summary.records, None);
         let tables = table::render(&setting, &summary.records, TableFormat::Text, None)?;
         exit::print(&tables)?;
     }
@@ -54,7 +67,7 @@ pub fn run(store: &Path, pipeline: &Pipeline, options: &Options) -> anyhow::Resu
 }
 
 /// The executable that runs models, beside this one.
-fn worker() -> anyhow::Result<PathBuf> {
+pub fn worker() -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()
         .map_err(|error| StageError::environment(format!("failed to find this executable: {error}")))?;
     let worker = here.with_file_name(format!("fuseline-worker{}", std::env::consts::EXE_SUFFIX));
@@ -67,7 +80,7 @@ fn worker() -> anyhow::Result<PathBuf> {
 }
 
 /// Ctrl-C and SIGTERM stop the run in good order; a second one at once.
-fn cancel_on_signal() -> Arc<AtomicBool> {
+pub fn cancel_on_signal() -> Arc<AtomicBool> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = cancel.clone();
     let handler = move || {

@@ -1,14 +1,17 @@
 //! A pipeline file opened for a verb: its plan and its store.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use fuseline_engine::choice::{Asked, Choice, Word};
 use fuseline_engine::decide::{Decision, decide};
 use fuseline_engine::plan::Plan;
 use fuseline_engine::store::Store;
 use fuseline_engine::{Settings, load};
 use fuseline_operators::ALL;
 
-use crate::args::Pipeline;
+use crate::args::{Pipeline, Wanted};
 
 /// A plan and the store that it is held against.
 pub struct Setting {
@@ -30,8 +33,34 @@ impl Setting {
         Ok(load(&pipeline.path, ALL, &Settings { sets: pipeline.sets.clone(), check_files: false })?)
     }
 
+    /// What the command line asks of the plan.
+    pub fn choose(&self, wanted: &Wanted) -> anyhow::Result<Choice> {
+        let accepts = wanted.reason.as_ref().map(|why| Word { who: user(), when_ms: now_ms(), why: why.clone() });
+        let asked = Asked {
+            targets: wanted.targets.clone(),
+            only: wanted.only.clone(),
+            force: wanted.force.clone(),
+            accept: wanted.accept.clone(),
+            accepts,
+            defer: wanted.defer.clone(),
+        };
+        Ok(Choice::of(&self.plan, &self.store, &asked)?)
+    }
+
     /// What would become of every instance.
     pub fn decide(&self) -> Vec<Decision> {
         decide(&self.plan, &self.store)
     }
+}
+
+/// Who types.
+fn user() -> String {
+    let named = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
+    let by_number = || std::fs::metadata("/proc/self").map(|meta| format!("user {}", meta.uid()));
+    named("USER").or_else(|| named("LOGNAME")).or_else(|| by_number().ok()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fuseline_contract::StageError;
 use fuseline_engine::decide::Decision;
+use fuseline_engine::graph::Graph;
 use fuseline_engine::problem::nearest;
 use fuseline_engine::store::Record;
 use fuseline_query::Cells;
@@ -48,7 +49,27 @@ pub fn table(
                 .into());
         }
     }
+    note_accepted(&setting, &records, name);
     exit::write(render(&setting, &records, format, name)?.as_bytes(), output)
+}
+
+/// Says on which accepted results the tables rest; only those of one table if
+/// it is named.
+pub fn note_accepted(setting: &Setting, records: &[Option<Record>], name: Option<&str>) {
+    let word = |record: &Option<Record>| record.as_ref()?.accepted.clone();
+    if !records.iter().any(|record| word(record).is_some()) {
+        return;
+    }
+    let shown = |table: &str| name.is_none_or(|name| name == table);
+    let nodes = setting.plan.nodes.iter().enumerate();
+    let tables = nodes.filter(|(_, node)| node.id.stage.strip_prefix("tables.").is_some_and(shown));
+    let behind = Graph::of(&setting.plan).upstream(&tables.map(|(index, _)| index).collect());
+    for index in behind {
+        if let Some(word) = word(&records[index]) {
+            let id = &setting.plan.nodes[index].id;
+            eprintln!("note: the tables rest on the result of {id} that {} accepted: {}", word.who, word.why);
+        }
+    }
 }
 
 /// Renders the tables whose records are known; only one if it is named.

@@ -2,17 +2,37 @@
 //! use this one function, so they cannot disagree.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use fuseline_contract::{Digest, Key, StageError};
+use fuseline_contract::{Digest, Key, Kind, StageError};
 
 use crate::error::Result;
 use crate::key::{self, StageKey};
 use crate::ledger::Latest;
-use crate::plan::Plan;
-use crate::store::{Miss, Record, Store, files};
-use crate::why::{self, Code, Reason};
+use crate::plan::{Node, Plan, Source};
+use crate::store::{Acceptance, Miss, Record, Store, files};
+use crate::why::{self, Change, Code, Reason};
+
+/// What a user asks besides the plan itself, by index of the instance.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Instances that run whatever the store has.
+    pub force: BTreeSet<usize>,
+    /// Instances whose earlier result answers for their present key.
+    pub accept: BTreeMap<usize, Accept>,
+    /// Instances whose result is given; nothing that they need is looked at.
+    pub given: BTreeMap<usize, Record>,
+}
+
+/// An earlier result and a person's word that it still holds.
+#[derive(Debug, Clone)]
+pub struct Accept {
+    /// The result.
+    pub record: Record,
+    /// The word.
+    pub acceptance: Acceptance,
+}
 
 /// What will become of an instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +51,15 @@ pub enum Decision {
         /// Why.
         reason: Reason,
     },
+    /// An earlier result is accepted for its key.
+    Accept {
+        /// Its key.
+        key: Key,
+        /// What its key will give.
+        record: Box<Record>,
+        /// Why it would run otherwise.
+        reason: Reason,
+    },
     /// It runs unless what runs before it gives what it gave before.
     Maybe {
         /// The first cause: the index of an instance before it that will run.
@@ -43,10 +72,21 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// What the instance gives, where that is known.
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Hit { record, .. } | Self::Accept { record, .. } => Some(record),
+            Self::Run { .. } | Self::Maybe { .. } | Self::Blocked { .. } => None,
+        }
+    }
+}
+
 /// Whether one instance, whose inputs are known, must run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Verdict {
     Hit(Box<Record>),
+    Accept(Box<Record>, Reason),
     Run(Reason),
 }
 
@@ -55,14 +95,14 @@ pub(crate) struct Decider<'a> {
     plan: &'a Plan,
     store: &'a Store,
     latest: Latest,
-    force: BTreeSet<usize>,
+    overrides: &'a Overrides,
     trees: RefCell<HashMap<PathBuf, Digest>>,
 }
 
 impl<'a> Decider<'a> {
-    pub fn new(plan: &'a Plan, store: &'a Store, force: BTreeSet<usize>) -> Self {
+    pub fn new(plan: &'a Plan, store: &'a Store, overrides: &'a Overrides) -> Self {
         let latest = Latest::read(store, &plan.name);
-        Self { plan, store, latest, force, trees: RefCell::default() }
+        Self { plan, store, latest, overrides, trees: RefCell::default() }
     }
 
     fn tree(&self, path: &Path) -> Result<Digest> {
@@ -81,28 +121,31 @@ impl<'a> Decider<'a> {
 
     /// Whether the user asked for this instance to run whatever the store has.
     pub fn always_runs(&self, node: usize) -> bool {
-        self.plan.nodes[node].uncacheable || self.force.contains(&node)
+        self.plan.nodes[node].uncacheable || self.overrides.force.contains(&node)
     }
 
     /// Decides about an instance from the contents of its inputs.
-    pub fn decide(
-        &self,
-        index: usize,
-        content_of: &dyn Fn(&crate::plan::Source) -> Digest,
-    ) -> Result<(StageKey, Verdict)> {
+    pub fn decide(&self, index: usize, content_of: &dyn Fn(&Source) -> Digest) -> Result<(StageKey, Verdict)> {
         let node = &self.plan.nodes[index];
         let contents: Vec<Vec<Digest>> =
             node.inputs.iter().map(|bound| bound.from.iter().map(content_of).collect()).collect();
-        let stage = key::stage(node, &contents, &self.trees(index)?);
-        let verdict = if self.force.contains(&index) {
+        let stage = key::stage(node, self.plan.salt.as_deref(), &contents, &self.trees(index)?);
+        let verdict = if self.overrides.force.contains(&index) {
             Verdict::Run(Reason::plain(Code::Forced, "asked for"))
         } else if node.uncacheable {
             Verdict::Run(Reason::plain(Code::Uncacheable, "declared uncacheable"))
         } else {
             match self.store.lookup(&stage.key) {
                 Ok(record) if has_outputs(&record, node) => Verdict::Hit(Box::new(record)),
-                Ok(_) => Verdict::Run(self.explain(index, &stage, &Miss::NoRecord)),
-                Err(miss) => Verdict::Run(self.explain(index, &stage, &miss)),
+                found => {
+                    let reason = self.explain(index, &stage, &found.err().unwrap_or(Miss::NoRecord));
+                    match self.overrides.accept.get(&index) {
+                        Some(Accept { record, acceptance }) => {
+                            Verdict::Accept(Box::new(record.accepted_for(stage.key, acceptance.clone())), reason)
+                        }
+                        None => Verdict::Run(reason),
+                    }
+                }
             }
         };
         Ok((stage, verdict))
@@ -110,8 +153,11 @@ impl<'a> Decider<'a> {
 
     fn explain(&self, index: usize, stage: &StageKey, miss: &Miss) -> Reason {
         if let Miss::Blob { output, digest } = miss {
-            let text = format!("a file of its output {output} is missing or damaged ({})", digest.short());
-            return Reason::plain(Code::BlobMissing, text);
+            let (code, what) = match self.store.was_corrupt(digest) {
+                true => (Code::BlobCorrupt, "damaged"),
+                false => (Code::BlobMissing, "missing"),
+            };
+            return Reason::plain(code, format!("a file of its output {output} is {what} ({})", digest.short()));
         }
         let Some(last) = self.latest.get(&self.plan.nodes[index].id) else {
             return Reason::plain(Code::NeverRun, "never run");
@@ -124,13 +170,20 @@ impl<'a> Decider<'a> {
         }
         let before = self.store.key_parts(&last.key);
         before
-            .and_then(|before| Reason::of(why::compare(&before, &stage.parts.to_json())))
+            .and_then(|before| Reason::of(differences(&self.plan.nodes[index], &before, stage)))
             .unwrap_or_else(|| Reason::plain(Code::RecordMissing, "what it ran with before is no longer known"))
     }
 }
 
+/// What differs between the parts of an earlier key and those of a node's key.
+pub(crate) fn differences(node: &Node, before: &serde_json::Value, now: &StageKey) -> Vec<Change> {
+    let is_model =
+        |port: &str| node.resolved.ports.inputs.iter().any(|input| input.name == port && input.kind == Kind::Model);
+    why::compare(before, &now.parts.to_json(), &is_model)
+}
+
 /// Whether a record has the outputs that the operator has now.
-fn has_outputs(record: &Record, node: &crate::plan::Node) -> bool {
+pub(crate) fn has_outputs(record: &Record, node: &Node) -> bool {
     let declared = node.resolved.ports.outputs.iter().map(|output| output.name.as_str());
     record.outputs.iter().map(|output| output.name.as_str()).eq(declared)
 }
@@ -138,19 +191,23 @@ fn has_outputs(record: &Record, node: &crate::plan::Node) -> bool {
 /// What will become of every instance, in the order of the plan, if the
 /// pipeline is run now. Writes nothing but remembered digests of external files.
 pub fn decide(plan: &Plan, store: &Store) -> Vec<Decision> {
-    decide_forced(plan, store, BTreeSet::new())
+    decide_with(plan, store, &Overrides::default())
 }
 
-/// As [`decide`], where some instances run whatever the store has.
-pub fn decide_forced(plan: &Plan, store: &Store, force: BTreeSet<usize>) -> Vec<Decision> {
-    let decider = Decider::new(plan, store, force);
+/// As [`decide`], with what the user asks besides.
+pub fn decide_with(plan: &Plan, store: &Store, overrides: &Overrides) -> Vec<Decision> {
+    let decider = Decider::new(plan, store, overrides);
     let mut decisions: Vec<Decision> = Vec::with_capacity(plan.nodes.len());
     for (index, node) in plan.nodes.iter().enumerate() {
+        if let Some(record) = overrides.given.get(&index) {
+            decisions.push(Decision::Hit { key: record.key, record: Box::new(record.clone()) });
+            continue;
+        }
         let mut because = None;
         let mut blocked = None;
         for source in node.inputs.iter().flat_map(|bound| &bound.from) {
             match &decisions[source.node] {
-                Decision::Hit { .. } => {}
+                Decision::Hit { .. } | Decision::Accept { .. } => {}
                 Decision::Run { .. } => because = because.or(Some(source.node)),
                 Decision::Maybe { because: first } => because = because.or(Some(*first)),
                 Decision::Blocked { error } => blocked = Some(error.clone()),
@@ -163,13 +220,13 @@ pub fn decide_forced(plan: &Plan, store: &Store, force: BTreeSet<usize>) -> Vec<
                 Err(error) => Decision::Blocked { error: error.into() },
             },
             (None, None) => {
-                let content = |source: &crate::plan::Source| match &decisions[source.node] {
-                    Decision::Hit { record, .. } => record.outputs[source.output].content,
-                    _ => unreachable!("every input is a hit"),
+                let content = |source: &Source| {
+                    decisions[source.node].record().expect("every input is known").outputs[source.output].content
                 };
                 match decider.decide(index, &content) {
                     Ok((stage, Verdict::Hit(record))) => Decision::Hit { key: stage.key, record },
                     Ok((stage, Verdict::Run(reason))) => Decision::Run { key: stage.key, reason },
+                    Ok((stage, Verdict::Accept(record, reason))) => Decision::Accept { key: stage.key, record, reason },
                     Err(error) => Decision::Blocked { error: error.into() },
                 }
             }
@@ -179,15 +236,40 @@ pub fn decide_forced(plan: &Plan, store: &Store, force: BTreeSet<usize>) -> Vec<
     decisions
 }
 
-/// The parts of the keys of instances whose keys are known, for `why`.
-pub fn key_parts(plan: &Plan, store: &Store, decisions: &[Decision], index: usize) -> Option<StageKey> {
-    let decider = Decider::new(plan, store, BTreeSet::new());
-    let content = |source: &crate::plan::Source| match &decisions[source.node] {
-        Decision::Hit { record, .. } => Some(record.outputs[source.output].content),
-        _ => None,
-    };
+/// The key of an instance whose inputs are known, with its parts.
+pub fn key_of(plan: &Plan, store: &Store, decisions: &[Decision], index: usize) -> Option<StageKey> {
+    let overrides = Overrides::default();
+    let trees = Decider::new(plan, store, &overrides).trees(index).ok()?;
     let node = &plan.nodes[index];
+    let content = |source: &Source| Some(decisions[source.node].record()?.outputs[source.output].content);
     let contents: Option<Vec<Vec<Digest>>> =
         node.inputs.iter().map(|bound| bound.from.iter().map(content).collect()).collect();
-    Some(key::stage(node, &contents?, &decider.trees(index).ok()?))
+    Some(key::stage(node, plan.salt.as_deref(), &contents?, &trees))
+}
+
+/// The instances that would run for a cause of their own, and those that may
+/// run and differ from how they ran last by more than their inputs.
+pub(crate) fn changed(plan: &Plan, store: &Store) -> BTreeSet<usize> {
+    let overrides = Overrides::default();
+    let decider = Decider::new(plan, store, &overrides);
+    let decisions = decide(plan, store);
+    let changed = |index: &usize| match &decisions[*index] {
+        Decision::Run { .. } => true,
+        Decision::Maybe { .. } => decider.differs_itself(*index),
+        Decision::Hit { .. } | Decision::Accept { .. } | Decision::Blocked { .. } => false,
+    };
+    (0..plan.nodes.len()).filter(changed).collect()
+}
+
+impl Decider<'_> {
+    /// Whether more than what is bound differs from how an instance ran last.
+    fn differs_itself(&self, index: usize) -> bool {
+        let node = &self.plan.nodes[index];
+        let before = self.latest.get(&node.id).and_then(|last| self.store.key_parts(&last.key));
+        let (Some(before), Ok(trees)) = (before, self.trees(index)) else { return true };
+        let unknown = Digest { hash: [0; 32], size: 0 };
+        let contents: Vec<_> = node.inputs.iter().map(|bound| vec![unknown; bound.from.len()]).collect();
+        let now = key::stage(node, self.plan.salt.as_deref(), &contents, &trees);
+        differences(node, &before, &now).iter().any(|change| !change.code.is_input())
+    }
 }

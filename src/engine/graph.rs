@@ -1,4 +1,4 @@
-//! The plan as a graph: order, cycles, what a selection names, what it needs,
+//! The plan as a graph: order, cycles, what instances need and what needs them,
 //! and drawings as text. Must not know keys or the store.
 
 use std::cmp::Reverse;
@@ -9,7 +9,7 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::plan::Plan;
-use crate::problem::{Place, Problem, Problems, suggest};
+use crate::problem::{Place, Problems, suggest};
 use crate::reference::Reference;
 
 /// Orders `n` nodes so that every edge `(from, to)` points forward, otherwise
@@ -137,60 +137,6 @@ impl<'p> Graph<'p> {
         found
     }
 
-    /// The nodes that selections name together: `STAGE`, `STAGE[axis=value]`,
-    /// `+STAGE` with all it needs, `STAGE+` with all that need it, `tag:NAME`.
-    pub fn select(&self, selections: &[String]) -> Result<BTreeSet<usize>, Problems> {
-        let mut selected = BTreeSet::new();
-        let mut problems = Vec::new();
-        for selection in selections {
-            match self.select_one(selection) {
-                Ok(nodes) => selected.extend(nodes),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if problems.is_empty() { Ok(selected) } else { Err(Problems(problems)) }
-    }
-
-    fn select_one(&self, selection: &str) -> Result<BTreeSet<usize>, Problem> {
-        let problem = |message: String, help| Problem { place: Place::Argument(selection.to_owned()), message, help };
-        let inner = selection.strip_prefix('+');
-        let (above, inner) = (inner.is_some(), inner.unwrap_or(selection));
-        let stripped = inner.strip_suffix('+');
-        let (below, inner) = (stripped.is_some(), stripped.unwrap_or(inner));
-        let nodes: BTreeSet<usize> = match inner.strip_prefix("tag:") {
-            Some(tag) => {
-                let has =
-                    |(index, node): (usize, &crate::plan::Node)| node.tags.iter().any(|t| t == tag).then_some(index);
-                let tagged: BTreeSet<usize> = self.plan.nodes.iter().enumerate().filter_map(has).collect();
-                if tagged.is_empty() {
-                    let tags: BTreeSet<&str> =
-                        self.plan.nodes.iter().flat_map(|n| &n.tags).map(String::as_str).collect();
-                    return Err(problem(format!("no stage has the tag {tag:?}"), suggest(tag, tags)));
-                }
-                tagged
-            }
-            None => {
-                let reference: Reference = inner.parse().map_err(|error| problem(format!("{error}"), None))?;
-                if let Some(output) = &reference.output {
-                    let help = Some(format!("leave out .{output}"));
-                    return Err(problem("a selection names stages, not outputs".into(), help));
-                }
-                instances(self.plan, &reference)
-                    .map_err(|(message, help)| problem(message, help))?
-                    .into_iter()
-                    .collect()
-            }
-        };
-        let mut selected = nodes.clone();
-        if above {
-            selected.extend(self.upstream(&nodes));
-        }
-        if below {
-            selected.extend(self.downstream(&nodes));
-        }
-        Ok(selected)
-    }
-
     /// The stages as a Mermaid flow chart; instances of a stage are one box.
     pub fn mermaid(&self) -> String {
         let drawing = self.drawing();
@@ -258,7 +204,7 @@ fn times(instances: usize) -> String {
 }
 
 /// The nodes that a reference names, or a message and help.
-fn instances(plan: &Plan, reference: &Reference) -> Result<Vec<usize>, (String, Option<String>)> {
+pub(crate) fn instances(plan: &Plan, reference: &Reference) -> Result<Vec<usize>, (String, Option<String>)> {
     let of_stage: Vec<usize> = (0..plan.nodes.len()).filter(|i| plan.nodes[*i].id.stage == reference.stage).collect();
     let Some(first) = of_stage.first() else {
         if let Some(left) = plan.left_out.iter().find(|left| left.id.stage == reference.stage) {

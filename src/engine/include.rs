@@ -48,6 +48,8 @@ pub(crate) struct File {
     pub(crate) name: Option<Json>,
     /// The seed of its stages.
     pub(crate) seed: Option<Json>,
+    /// What enters every key; of the file that is run alone.
+    pub(crate) salt: Option<Json>,
     /// Its variables.
     pub(crate) vars: Vars,
     /// What repeats its stages.
@@ -132,6 +134,10 @@ impl Reader<'_> {
             Some(repeat) => repeat::read(repeat, &vars, &place.base, &mut spec.stages, self.findings),
             None => Vec::new(),
         };
+        if spec.salt.is_some() && place.parent.is_some() {
+            let message = "a salt stands in the file that is run, not in one that it includes";
+            self.findings.add(At::key(&under(&place.base, "salt")), message, None);
+        }
         let index = self.files.len();
         self.files.push(File {
             path: path.into(),
@@ -140,6 +146,7 @@ impl Reader<'_> {
             prefix: place.prefix,
             name: spec.name,
             seed: spec.seed,
+            salt: spec.salt,
             vars,
             repeats,
         });

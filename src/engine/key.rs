@@ -15,6 +15,7 @@
 //! | `files`    | parameter → list of tree digests |
 //! | `seed`     | where the operator uses one |
 //! | `numerics` | where results depend on device and dtype |
+//! | `salt`     | where the pipeline has one: it disowns all results made without it |
 //!
 //! The encoding is frozen by `tests/golden/keys.json`.
 
@@ -68,6 +69,8 @@ pub struct Parts<'a> {
     pub seed: Option<u64>,
     /// The numerics class, if there is one.
     pub numerics: Option<&'a str>,
+    /// The pipeline's salt, if it has one.
+    pub salt: Option<&'a str>,
 }
 
 impl Parts<'_> {
@@ -103,6 +106,9 @@ impl Parts<'_> {
         if let Some(numerics) = self.numerics {
             record.insert("numerics".to_owned(), numerics.into());
         }
+        if let Some(salt) = self.salt {
+            record.insert("salt".to_owned(), salt.into());
+        }
         let parts = Value::Map(record);
         StageKey { key: hash::key(Domain::Stage, &parts), parts }
     }
@@ -123,7 +129,7 @@ fn input(part: &InputPart) -> Value {
 /// The key of a node, from the content digests of its inputs (in the order of
 /// [`Node::inputs`] and of the sources of each) and the tree digests of its
 /// external files (in the order of the resolved files).
-pub fn stage(node: &Node, contents: &[Vec<Digest>], trees: &[Digest]) -> StageKey {
+pub fn stage(node: &Node, salt: Option<&str>, contents: &[Vec<Digest>], trees: &[Digest]) -> StageKey {
     let mut inputs = Vec::new();
     for (bound, digests) in node.inputs.iter().zip(contents) {
         let port = node.resolved.ports.inputs.iter().find(|port| port.name == bound.port);
@@ -145,8 +151,38 @@ pub fn stage(node: &Node, contents: &[Vec<Digest>], trees: &[Digest]) -> StageKe
         files: node.resolved.files.iter().map(|file| file.parameter).zip(trees.iter().copied()).collect(),
         seed: node.entry.traits.uses_seed.then_some(node.seed),
         numerics: node.entry.traits.numerics,
+        salt,
     }
     .key()
+}
+
+/// The definition key that goes with the parts of a stage key: the same record
+/// with each content replaced by the definition key and the output's name of
+/// what makes it, in the order of the ports' sources.
+///
+/// It is known before anything runs, and serves plans and forecasts alone: no
+/// result is ever looked up by it.
+pub fn definition(parts: &Value, producers: &[(&str, Vec<(Key, &str)>)]) -> Key {
+    let mut record = parts.clone();
+    let entry = |value: &mut Value, name: &str| match value {
+        Value::Map(map) => map.remove(name),
+        _ => None,
+    };
+    if let Some(Value::Map(mut ports)) = entry(&mut record, "inputs") {
+        for (port, sources) in producers {
+            let Some(Value::List(bound)) = ports.get_mut(*port) else { continue };
+            for (part, (key, output)) in bound.iter_mut().zip(sources) {
+                let Value::Map(part) = part else { continue };
+                part.remove("content");
+                part.insert("definition".to_owned(), key.to_string().into());
+                part.insert("output".to_owned(), (*output).into());
+            }
+        }
+        if let Value::Map(map) = &mut record {
+            map.insert("inputs".to_owned(), Value::Map(ports));
+        }
+    }
+    hash::key(Domain::Definition, &record)
 }
 
 #[cfg(test)]
@@ -169,23 +205,34 @@ mod tests {
         seed: Option<u64>,
         numerics: Option<String>,
         #[serde(default)]
+        salt: Option<String>,
+        /// Whether it is a definition key.
+        #[serde(default)]
+        definition: bool,
+        #[serde(default)]
         key: String,
     }
 
     #[derive(Serialize, Deserialize)]
     struct VectorInput {
-        content: Digest,
+        /// Of a stage key.
+        #[serde(default)]
+        content: Option<Digest>,
+        /// Of a definition key: the producer's, and which output.
+        #[serde(default)]
+        definition: Option<(Key, String)>,
         label: Option<String>,
         axes: BTreeMap<String, String>,
     }
 
-    fn key_of(vector: &Vector) -> StageKey {
+    fn key_of(vector: &Vector) -> Key {
         let input = |input: &VectorInput| InputPart {
-            content: input.content,
+            content: input.content.unwrap_or(Digest { hash: [0; 32], size: 0 }),
             label: input.label.clone(),
             axes: input.axes.clone(),
         };
-        Parts {
+        let made = |input: &VectorInput| input.definition.clone();
+        let stage = Parts {
             operator: &vector.operator,
             version: vector.version,
             shared: vector.parts.iter().map(|(name, version)| (name.as_str(), *version)).collect(),
@@ -198,8 +245,22 @@ mod tests {
             files: vector.files.iter().map(|(parameter, digest)| (parameter.as_str(), *digest)).collect(),
             seed: vector.seed,
             numerics: vector.numerics.as_deref(),
+            salt: vector.salt.as_deref(),
         }
-        .key()
+        .key();
+        if !vector.definition {
+            return stage.key;
+        }
+        let producers: Vec<(&str, Vec<(Key, String)>)> = vector
+            .inputs
+            .iter()
+            .map(|(port, inputs)| (port.as_str(), inputs.iter().filter_map(made).collect()))
+            .collect();
+        let producers: Vec<(&str, Vec<(Key, &str)>)> = producers
+            .iter()
+            .map(|(port, made)| (*port, made.iter().map(|(key, output)| (*key, output.as_str())).collect()))
+            .collect();
+        definition(&stage.parts, &producers)
     }
 
     /// The vectors were also derived by `tests/golden/make_keys.py`, which
@@ -210,7 +271,7 @@ mod tests {
         let vectors: Vec<Vector> = serde_json::from_str(&text).expect("vectors");
         assert!(vectors.len() >= 12);
         for vector in &vectors {
-            assert_eq!(key_of(vector).key.to_string(), vector.key, "{}", vector.name);
+            assert_eq!(key_of(vector).to_string(), vector.key, "{}", vector.name);
         }
         let distinct: std::collections::BTreeSet<_> = vectors.iter().map(|vector| &vector.key).collect();
         assert_eq!(distinct.len(), vectors.len(), "no two different records share a key");
@@ -230,6 +291,7 @@ mod tests {
                 files: vec![],
                 seed: None,
                 numerics: None,
+                salt: None,
             }
             .key()
             .key

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 use crate::here::{host, now_ms};
+use crate::plan::Resources;
 use crate::store::{OutputRecord, Store, seal, write_replacing};
 
 /// A run, as in `run.json`.
@@ -61,6 +62,9 @@ pub struct StageEntry {
     pub operator_version: u32,
     /// Its key, if it was known.
     pub key: Option<Key>,
+    /// Its definition key, if it ran or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Key>,
     /// `hit`, `ran`, `failed` or `skipped`.
     pub outcome: String,
     /// Why it ran.
@@ -77,6 +81,9 @@ pub struct StageEntry {
     pub params: serde_json::Value,
     /// Its seed.
     pub seed: u64,
+    /// What it might use.
+    #[serde(default)]
+    pub resources: Resources,
     /// Its outputs.
     pub outputs: Vec<OutputRecord>,
     /// Why it failed.
@@ -158,6 +165,23 @@ pub fn run_entries(store: &Store) -> Result<Vec<RunEntry>> {
     let mut runs: Vec<RunEntry> = entries.flatten().filter_map(|entry| read(entry.path())).collect();
     runs.sort_by(|a, b| b.run.cmp(&a.run));
     Ok(runs)
+}
+
+/// The run that a text names: its id or a beginning that no other has.
+pub fn find_run(store: &Store, text: &str) -> Result<RunEntry, StageError> {
+    let runs = run_entries(store)?;
+    let wanted = text.to_ascii_uppercase();
+    let mut found = runs.into_iter().filter(|run| !wanted.is_empty() && run.run.starts_with(&wanted));
+    let unknown = || StageError::input(format!("no run is {text:?}")).hint("`fuseline runs` lists them");
+    let first = found.next().ok_or_else(unknown)?;
+    let others: Vec<String> = found.map(|run| run.run).collect();
+    if others.is_empty() {
+        return Ok(first);
+    }
+    let message = format!("{text:?} begins the names of {} runs", others.len() + 1);
+    let some: Vec<&str> = std::iter::once(&first.run).chain(&others).take(4).map(String::as_str).collect();
+    let more = if others.len() >= some.len() { ", …" } else { "" };
+    Err(StageError::input(message).hint(format!("write more of it: {}{more}", some.join(", "))))
 }
 
 /// The instances that ended in a run, in that order. A torn last line, left by
@@ -340,6 +364,7 @@ mod tests {
             operator: "toy".into(),
             operator_version: 1,
             key: Some(Key([1; 32])),
+            definition: None,
             outcome: "ran".into(),
             reason: Some("never run".into()),
             started_ms: 5,
@@ -348,6 +373,7 @@ mod tests {
             host: None,
             params: serde_json::json!({}),
             seed: 7,
+            resources: Resources::default(),
             outputs: vec![],
             error: None,
             stdout: None,
@@ -357,6 +383,14 @@ mod tests {
         ledger.stages.lock().expect("free").write_all(b"{\"id\": ").expect("torn");
         ledger.end([1, 0, 0, 0], 0.5, 0).expect("ends");
         assert_eq!(stage_entries(&store, &run).expect("entries"), [entry]);
+        let name = |text: &str| find_run(&store, text).map(|run| run.run);
+        assert_eq!(name(&run.to_lowercase()[..25]), Ok(run.clone()));
+        assert!(name("").is_err() && name("0zzz").is_err());
+        let second = Ledger::begin(&store, "toy", 1).expect("begins").run().to_owned();
+        let common = run.chars().zip(second.chars()).take_while(|(a, b)| a == b).count();
+        let error = name(&run[..common]).expect_err("two runs");
+        assert!(error.hint.is_some_and(|hint| hint.contains(&run) && hint.contains(&second)));
+        fs::remove_dir_all(store.root().join("runs").join(&second)).expect("removed");
         assert_eq!(runs(&store).expect("a table").n_rows(), 1);
         assert_eq!(stages(&store, None).expect("a table").n_rows(), 1);
         assert_eq!(stages(&store, Some("other")).expect("a table").n_rows(), 0);

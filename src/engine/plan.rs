@@ -8,12 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fuseline_contract::{Entry, StageId, operator::Resolved};
+use serde::{Deserialize, Serialize};
 
 /// A whole pipeline, checked.
 #[derive(Clone)]
 pub struct Plan {
     /// The pipeline's name.
     pub name: String,
+    /// Enters every key, so that results made without it are not used.
+    pub salt: Option<String>,
     /// Every instance; inputs come before their consumers.
     pub nodes: Vec<Node>,
     /// Things the user should know: stages left out by `when`, say.
@@ -79,7 +82,7 @@ pub struct Source {
 }
 
 /// What a stage may use.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// Threads.
     pub cpus: u32,

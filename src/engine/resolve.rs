@@ -20,7 +20,7 @@ use crate::parameters::{self, Wrong};
 use crate::plan::{Node, Plan};
 use crate::problem::{At, Findings, Origin, Place, Problems, nearest, nearest_file, under};
 use crate::repeat::Repeat;
-use crate::settings::{DEFAULT_SEED, Own, file_seed, own};
+use crate::settings::{DEFAULT_SEED, Own, file_seed, own, pipeline_salt};
 use crate::settle::{notes, settle};
 use crate::spec::StageSpec;
 use crate::vars::{Scope, Vars, names_in, substitute};
@@ -181,6 +181,8 @@ impl<'s> Passes<'s> {
                 }
             },
         };
+        let salt = top.salt.as_ref().map(|salt| substitute(salt, &top.vars, &["salt".into()], findings));
+        let salt = pipeline_salt(salt.as_ref(), findings);
         let seeds = self.seeds(findings);
         let mut stages = Vec::with_capacity(self.pipeline.stages.len());
         let mut first = 0;
@@ -235,7 +237,7 @@ impl<'s> Passes<'s> {
                 line: stage.spec.line,
             });
         }
-        Some(Plan { name, nodes, notes: notes(&stages, &settled.left_out), left_out: settled.left_out })
+        Some(Plan { name, salt, nodes, notes: notes(&stages, &settled.left_out), left_out: settled.left_out })
     }
 
     /// The seed of each file: its own, or else that of the file that includes it.

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Ended, Place, Runner, StageError, StageId};
 
 use crate::attempt::{self, Outcome, Report, Spec};
-use crate::decide::{Decider, Verdict};
+use crate::decide::{Decider, Overrides, Verdict};
+use crate::definition::Definitions;
 use crate::error::{At, Error};
 use crate::executor::local;
 use crate::here;
@@ -25,8 +26,8 @@ use crate::ledger::{Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
 use crate::resources::{Granted, Machine, Pool};
 use crate::store::lease::{Asked, Claim, Watch};
-use crate::store::{Record, Store, publish};
-use crate::why::{Code, Reason};
+use crate::store::{Record, Store, adopt, publish};
+use crate::why::Reason;
 use crate::worker;
 
 /// How often a cancelled run is noticed; ends of stages are noticed at once.
@@ -47,8 +48,8 @@ pub struct RunOptions {
     pub machine: Machine,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
-    /// Indices of instances that run whatever the store has.
-    pub force: BTreeSet<usize>,
+    /// What is asked besides the plan.
+    pub overrides: Overrides,
     /// The executable that runs attempts.
     pub worker: PathBuf,
 }
@@ -61,7 +62,7 @@ impl RunOptions {
             jobs: None,
             machine: Machine::detect(),
             keep_going: false,
-            force: BTreeSet::new(),
+            overrides: Overrides::default(),
             worker: worker.into(),
         }
     }
@@ -141,6 +142,7 @@ struct Driver<'a> {
     shared: &'a Shared<'a>,
     options: &'a RunOptions,
     decider: Decider<'a>,
+    definitions: Definitions<'a>,
     ledger: &'a Ledger,
     pool: Pool,
     state: Vec<State>,
@@ -172,7 +174,7 @@ pub fn run(
 ) -> Result<RunSummary, Error> {
     let clock = Instant::now();
     store.prepare()?;
-    let wanted = needed(plan, options.targets.as_ref());
+    let wanted = needed(plan, options.targets.as_ref(), &options.overrides);
     let ledger = Ledger::begin(store, &plan.name, wanted.len())?;
     on_event(Event::RunStarted { run: ledger.run().to_owned(), pipeline: plan.name.clone(), instances: wanted.len() });
     let has_gpus = !options.machine.gpus.is_empty();
@@ -194,12 +196,12 @@ pub fn run(
     Ok(summary)
 }
 
-/// The wanted instances and all that they need.
-fn needed(plan: &Plan, targets: Option<&BTreeSet<usize>>) -> BTreeSet<usize> {
+/// The wanted instances and all that they need; all if none is named.
+pub fn needed(plan: &Plan, targets: Option<&BTreeSet<usize>>, overrides: &Overrides) -> BTreeSet<usize> {
     let Some(targets) = targets else { return (0..plan.nodes.len()).collect() };
     let mut needed = targets.clone();
     for index in (0..plan.nodes.len()).rev() {
-        if needed.contains(&index) {
+        if needed.contains(&index) && !overrides.given.contains_key(&index) {
             needed.extend(sources(&plan.nodes[index]));
         }
     }
@@ -214,16 +216,19 @@ impl<'a> Driver<'a> {
     fn new(shared: &'a Shared<'a>, options: &'a RunOptions, ledger: &'a Ledger, wanted: BTreeSet<usize>) -> Self {
         let plan = shared.plan;
         let mut consumers = vec![Vec::new(); plan.nodes.len()];
-        for &index in &wanted {
+        let given = &options.overrides.given;
+        for &index in wanted.iter().filter(|index| !given.contains_key(index)) {
             for source in sources(&plan.nodes[index]).collect::<BTreeSet<_>>() {
                 consumers[source].push(index);
             }
         }
-        let ready = wanted.iter().copied().filter(|index| sources(&plan.nodes[*index]).next().is_none()).collect();
+        let first = |index: &usize| given.contains_key(index) || sources(&plan.nodes[*index]).next().is_none();
+        let ready = wanted.iter().copied().filter(first).collect();
         Self {
             shared,
             options,
-            decider: Decider::new(plan, shared.store, options.force.clone()),
+            decider: Decider::new(plan, shared.store, &options.overrides),
+            definitions: Definitions::new(plan),
             ledger,
             pool: Pool::new(options.machine.clone(), options.jobs),
             state: plan.nodes.iter().map(|_| State::Waiting).collect(),
@@ -315,6 +320,10 @@ impl<'a> Driver<'a> {
 
     /// Decides about a ready instance; a hit is noted and gives nothing to do.
     fn decide(&mut self, index: usize) -> Result<Option<Due>, Error> {
+        if let Some(record) = self.options.overrides.given.get(&index) {
+            self.hit(index, Box::new(record.clone()));
+            return Ok(None);
+        }
         let state = &self.state;
         let content = |source: &crate::plan::Source| match &state[source.node] {
             State::Done(record) => record.outputs[source.output].content,
@@ -328,6 +337,12 @@ impl<'a> Driver<'a> {
                 self.hit(index, record);
                 Ok(None)
             }
+            Verdict::Accept(record, _) => {
+                self.shared.store.remember_key(&stage)?;
+                adopt::adopt(self.shared.store, &record)?;
+                self.hit(index, record);
+                Ok(None)
+            }
             Verdict::Run(mut reason) => {
                 self.trace(index, &mut reason);
                 self.shared.store.remember_key(&stage)?;
@@ -338,7 +353,7 @@ impl<'a> Driver<'a> {
 
     /// Follows a changed input to what ran before it in this run.
     fn trace(&self, index: usize, reason: &mut Reason) {
-        if reason.code != Code::Input {
+        if !reason.code.is_input() {
             return;
         }
         let plan = self.shared.plan;
@@ -434,6 +449,7 @@ impl<'a> Driver<'a> {
             End::InputLost(source) => self.make_again(index, source),
             End::Ran { outcome, stdout, stderr } => {
                 let mut entry = self.entry(index);
+                entry.definition = self.definitions.of(index, &self.decider);
                 entry.started_ms = started_ms;
                 entry.seconds = seconds;
                 entry.peak_bytes = outcome.peak_bytes;
@@ -456,6 +472,7 @@ impl<'a> Driver<'a> {
             operator: node.entry.name.to_owned(),
             operator_version: node.entry.version,
             key: self.keys.get(&index).copied(),
+            definition: None,
             outcome: String::new(),
             reason: None,
             started_ms: here::now_ms(),
@@ -464,6 +481,7 @@ impl<'a> Driver<'a> {
             host: None,
             params: node.resolved.params.clone(),
             seed: node.seed,
+            resources: node.resources.clone(),
             outputs: Vec::new(),
             error: None,
             stdout: None,
@@ -487,6 +505,8 @@ impl<'a> Driver<'a> {
 
     fn hit(&mut self, index: usize, record: Box<Record>) {
         let mut entry = self.entry(index);
+        entry.key = Some(record.key);
+        entry.reason = record.accepted.as_ref().map(|word| format!("accepted by {}: {}", word.who, word.why));
         entry.outputs = record.outputs.clone();
         self.summary.hits.push(entry.id.clone());
         self.note(entry, Ended::Hit, record.rows());
@@ -528,6 +548,12 @@ impl<'a> Driver<'a> {
     /// An input was lost after its producer had been taken for done: the
     /// producer runs again, once, and the consumer waits for it.
     fn make_again(&mut self, index: usize, source: usize) {
+        if self.options.overrides.given.contains_key(&source) {
+            let id = &self.shared.plan.nodes[source].id;
+            let error = StageError::environment(format!("the result of {id} that was to be used is damaged"));
+            self.fail(index, error.hint("run without --only and --defer: it is made anew"), None);
+            return;
+        }
         if !self.remade.insert(source) {
             let id = &self.shared.plan.nodes[source].id;
             let error = StageError::environment(format!("the result of {id} was made anew and is damaged again"));

@@ -60,6 +60,7 @@ pub fn json_schema(entries: &[Entry]) -> Json {
         "properties": {
             "name": {"type": "string", "description": "The pipeline's name."},
             "seed": or_substituted(json!({"type": ["integer", "null"], "minimum": 0, "description": "The seed of stages without one of their own."})),
+            "salt": {"type": ["string", "null"], "minLength": 1, "description": "Enters every key: another salt disowns every result made before."},
             "vars": {"type": ["object", "null"], "description": "Variables, used as ${name}.", "propertyNames": {"pattern": NAME}},
             "include": or_substituted(include()),
             "stages": named(json!({"$ref": "#/$defs/stage"}), "The stages by name."),

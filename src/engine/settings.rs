@@ -53,6 +53,19 @@ pub(crate) fn file_seed(
     read_seed(&seed, &path, findings)
 }
 
+/// Reads the pipeline's salt.
+pub(crate) fn pipeline_salt(salt: Option<&Json>, findings: &mut Findings) -> Option<String> {
+    match salt? {
+        Json::Null => None,
+        Json::String(salt) if !salt.is_empty() => Some(salt.clone()),
+        other => {
+            let message = format!("expected a salt, a text, found {}", describe(other));
+            findings.add(At::value(&["salt".to_owned()]), message, Some("quote it: `salt: \"2\"`".into()));
+            None
+        }
+    }
+}
+
 fn read_seed(seed: &Json, path: &[String], findings: &mut Findings) -> Option<u64> {
     let found = seed.as_u64();
     if found.is_none() && !seed.is_null() {

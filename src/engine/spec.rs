@@ -22,6 +22,8 @@ pub(crate) struct Spec {
     pub(crate) name: Option<Json>,
     /// The seed.
     pub(crate) seed: Option<Json>,
+    /// What enters every key.
+    pub(crate) salt: Option<Json>,
     /// Variables.
     pub(crate) vars: Map<String, Json>,
     /// Other files whose stages belong to it.
@@ -68,7 +70,7 @@ pub(crate) struct StageSpec {
     pub(crate) uncacheable: Option<Json>,
 }
 
-const TOP: &[&str] = &["name", "seed", "vars", INCLUDE, "stages", REPEAT, TABLES];
+const TOP: &[&str] = &["name", "seed", "salt", "vars", INCLUDE, "stages", REPEAT, TABLES];
 const STAGE: &[&str] = &["op", "inputs", "with", "matrix", "when", "seed", "resources", "tags", "uncacheable"];
 
 /// Reads the file whose top has the path `base`; `None` where nothing in it can
@@ -92,6 +94,7 @@ pub(crate) fn parse(text: &str, base: &[String], findings: &mut Findings) -> Opt
     let mut spec = Spec {
         name: file.get("name").cloned(),
         seed: file.get("seed").cloned(),
+        salt: field("salt"),
         vars,
         include: field(INCLUDE),
         repeat: field(REPEAT),

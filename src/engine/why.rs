@@ -26,8 +26,12 @@ pub enum Code {
     Seed,
     /// The numerics class.
     Numerics,
-    /// What is bound to a port.
+    /// The pipeline's salt.
+    Salt,
+    /// The table that is bound to a port.
     Input,
+    /// The model that is bound to a port.
+    Model,
     /// The stage never ran in this pipeline.
     NeverRun,
     /// It was asked for.
@@ -36,8 +40,10 @@ pub enum Code {
     Uncacheable,
     /// Its record is gone.
     RecordMissing,
-    /// A file of its result is gone or damaged.
+    /// A file of its result is gone.
     BlobMissing,
+    /// A file of its result was damaged.
+    BlobCorrupt,
     /// Its last attempt failed.
     PreviousFailed,
 }
@@ -78,6 +84,19 @@ pub struct Reason {
     pub changes: Vec<Change>,
 }
 
+impl Code {
+    /// Whether it is about what is bound to a port.
+    pub const fn is_input(self) -> bool {
+        matches!(self, Self::Input | Self::Model)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -102,14 +121,15 @@ impl Reason {
 
     /// Names of the ports whose inputs changed.
     pub fn ports(&self) -> impl Iterator<Item = &str> {
-        let inputs = self.changes.iter().filter(|change| change.code == Code::Input);
+        let inputs = self.changes.iter().filter(|change| change.code.is_input());
         inputs.filter_map(|change| change.what.strip_prefix("input "))
     }
 }
 
 /// The differences between the parts of two keys, the likeliest first cause
-/// first: the operator, its code, parameters, files, seed, numerics, inputs.
-pub fn compare(before: &Json, now: &Json) -> Vec<Change> {
+/// first: the operator, its code, parameters, files, seed, numerics, salt,
+/// inputs. `is_model` tells the ports that take models.
+pub fn compare(before: &Json, now: &Json, is_model: &dyn Fn(&str) -> bool) -> Vec<Change> {
     let (before, now) = (leaves(before), leaves(now));
     let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
     let mut changes: Vec<Change> = Vec::new();
@@ -118,7 +138,7 @@ pub fn compare(before: &Json, now: &Json) -> Vec<Change> {
         if from == to {
             continue;
         }
-        let (from, to) = (from.cloned(), to.cloned());
+        let (from, to) = shown(from.map(String::as_str), to.map(String::as_str));
         let path: Vec<_> = name.split('\u{1f}').collect();
         let change = match path.as_slice() {
             ["operator", "name"] => Change { code: Code::Operator, what: "operator".to_owned(), from, to },
@@ -129,10 +149,14 @@ pub fn compare(before: &Json, now: &Json) -> Vec<Change> {
             ["params", path @ ..] => Change { code: Code::Param, what: path.join("."), from, to },
             ["seed"] => Change { code: Code::Seed, what: "seed".to_owned(), from, to },
             ["numerics"] => Change { code: Code::Numerics, what: "numerics".to_owned(), from, to },
+            ["salt"] => Change { code: Code::Salt, what: "salt".to_owned(), from, to },
             ["files", parameter, ..] => {
                 Change { code: Code::File, what: format!("file of {parameter}"), from: None, to: None }
             }
-            ["inputs", port, ..] => Change { code: Code::Input, what: format!("input {port}"), from: None, to: None },
+            ["inputs", port, ..] => {
+                let code = if is_model(port) { Code::Model } else { Code::Input };
+                Change { code, what: format!("input {port}"), from: None, to: None }
+            }
             _ => Change { code: Code::Operator, what: path.join("."), from, to },
         };
         if !changes.contains(&change) {
@@ -141,6 +165,12 @@ pub fn compare(before: &Json, now: &Json) -> Vec<Change> {
     }
     changes.sort_by_key(|change| change.code);
     changes
+}
+
+/// How many leaves two preimages have in common.
+pub(crate) fn common(a: &Json, b: &Json) -> usize {
+    let (a, b) = (leaves(a), leaves(b));
+    a.iter().filter(|(name, leaf)| b.get(*name) == Some(*leaf)).count()
 }
 
 /// Every leaf with its path, whose parts are joined by a unit separator. A list
@@ -156,7 +186,8 @@ fn leaves(parts: &Json) -> BTreeMap<String, String> {
                 items.iter().enumerate().for_each(|(i, item)| walk(&join(&i.to_string()), item, found));
             }
             leaf => {
-                found.insert(path.to_owned(), shown(leaf));
+                let text = leaf.as_str().map_or_else(|| leaf.to_string(), str::to_owned);
+                found.insert(path.to_owned(), text);
             }
         }
     }
@@ -165,18 +196,25 @@ fn leaves(parts: &Json) -> BTreeMap<String, String> {
     found
 }
 
-fn shown(leaf: &Json) -> String {
+/// Two texts for people; long ones are cut to where they differ.
+fn shown(from: Option<&str>, to: Option<&str>) -> (Option<String>, Option<String>) {
     const LONGEST: usize = 60;
-    let text = match leaf {
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
+    const BEFORE: usize = 20;
+    let length = |text: Option<&str>| text.map_or(0, |text| text.chars().count());
+    let start = match (from, to) {
+        (Some(from), Some(to)) if length(Some(from)).max(length(Some(to))) > LONGEST => {
+            from.chars().zip(to.chars()).take_while(|(a, b)| a == b).count().saturating_sub(BEFORE)
+        }
+        _ => 0,
     };
-    if text.chars().count() <= LONGEST {
-        return text;
-    }
-    // The end is kept exact by a digest, so that two long texts differ when they do.
-    let digest = fuseline_contract::Digest::of_bytes(text.as_bytes()).hex();
-    format!("{}… ({})", text.chars().take(LONGEST - 12).collect::<String>(), &digest[..6])
+    let cut = |text: &str| {
+        let left = text.chars().skip(start).collect::<Vec<_>>();
+        let end = left.len().min(LONGEST);
+        let before = if start > 0 { "…" } else { "" };
+        let after = if end < left.len() { "…" } else { "" };
+        format!("{before}{}{after}", left[..end].iter().collect::<String>().replace('\n', " "))
+    };
+    (from.map(cut), to.map(cut))
 }
 
 #[cfg(test)]
@@ -186,7 +224,7 @@ mod tests {
     use super::*;
 
     fn text(before: Json, now: Json) -> String {
-        Reason::of(compare(&before, &now)).expect("differs").text
+        Reason::of(compare(&before, &now, &|_| false)).expect("differs").text
     }
 
     #[test]
@@ -221,8 +259,10 @@ mod tests {
 
     #[test]
     fn equal_parts_give_no_reason_and_long_texts_differ() {
-        assert_eq!(Reason::of(compare(&json!({"seed": 1}), &json!({"seed": 1}))), None);
+        assert_eq!(Reason::of(compare(&json!({"seed": 1}), &json!({"seed": 1}), &|_| false)), None);
         let long = |end: &str| json!({"params": {"prompt": "x".repeat(100) + end}});
-        assert_eq!(compare(&long("a"), &long("b")).len(), 1);
+        let changes = compare(&long("a"), &long("b"), &|_| false);
+        let tail = "x".repeat(20);
+        assert_eq!(changes[0].to_string(), format!("prompt …{tail}a → …{tail}b"));
     }
 }

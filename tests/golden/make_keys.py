@@ -1,4 +1,4 @@
-"""Derives stage keys without fuseline's code and checks or fills keys.json.
+"""Derives stage and definition keys without fuseline's code and checks or fills keys.json.
 
     pip install blake3
     python make_keys.py          # fails if a key differs
@@ -16,6 +16,7 @@ import sys
 from blake3 import blake3
 
 CONTEXT = "fuseline 2026 stage key v1"
+DEFINITION = "fuseline 2026 definition key v1"
 PATH = pathlib.Path(__file__).with_name("keys.json")
 
 
@@ -67,7 +68,10 @@ def record(vector):
         for port, sources in vector["inputs"]:
             bound = []
             for source in sources:
-                entry = {"content": Digest(source["content"])}
+                if vector.get("definition"):
+                    entry = dict(zip(("definition", "output"), source["definition"]))
+                else:
+                    entry = {"content": Digest(source["content"])}
                 if source["label"] is not None:
                     entry["label"] = source["label"]
                 if source["axes"]:
@@ -80,13 +84,16 @@ def record(vector):
         out["seed"] = vector["seed"]
     if vector["numerics"] is not None:
         out["numerics"] = vector["numerics"]
+    if vector.get("salt") is not None:
+        out["salt"] = vector["salt"]
     return out
 
 
 def main():
     vectors = json.loads(PATH.read_text())
     for vector in vectors:
-        key = blake3(encode(record(vector)), derive_key_context=CONTEXT).hexdigest()
+        context = DEFINITION if vector.get("definition") else CONTEXT
+        key = blake3(encode(record(vector)), derive_key_context=context).hexdigest()
         if vector.get("key") and vector["key"] != key:
             sys.exit(f"{vector['name']}: {vector['key']} is recorded, {key} derived")
         vector["key"] = key

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::graph::{Graph, outputs};
+use crate::select::Selector;
+use crate::store::Store;
 
 mod compose;
 
@@ -603,9 +605,10 @@ fn files_that_are_no_pipelines() {
 #[test]
 fn selections() {
     let plan = plan(BASE);
-    let graph = Graph::of(&plan);
+    let store = Store::open("/nowhere/store").expect("opening looks at nothing");
+    let selector = Selector::new(&plan, &store);
     let select = |text: &str| -> Result<Vec<String>, String> {
-        let nodes = graph.select(&[text.to_owned()]).map_err(|problems| problems.to_string())?;
+        let nodes = selector.select(&[text.to_owned()]).map_err(|problems| problems.to_string())?;
         Ok(nodes.into_iter().map(|node| plan.nodes[node].id.to_string()).collect())
     };
     let fine = |text: &str| select(text).unwrap_or_else(|problems| panic!("{problems}"));

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type};
-use fuseline_contract::operator::Operator;
+use fuseline_contract::operator::{Operator, Part};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
     Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, Run, Secret, Table, Traits,
@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::*;
-use crate::decide::{Decision, decide};
+use crate::decide::{Decision, decide, decide_with};
 use crate::plan::{Bound, Resources, Source};
+use crate::why::Code;
+
+mod asked;
+mod reasons;
 
 mod secret;
 mod sharing;
@@ -137,6 +141,13 @@ toy!(Remote, "remote", WORKER, rows(), TABLE, |config: &Config, run: &dyn Run| {
     run.write("out", numbers(scaled))
 });
 
+static FICKLE: AtomicUsize = AtomicUsize::new(0);
+
+toy!(Fickle, "fickle", Traits::PURE, rows(), TABLE, |_: &Config, run: &dyn Run| {
+    let n = FICKLE.fetch_add(1, Ordering::SeqCst) as i64;
+    run.write("out", numbers(values(&run.table("rows")?).into_iter().map(|x| x + n)))
+});
+
 /// Says its secret wherever it can.
 fn blab(config: &Config, run: &dyn Run) -> Result<(), StageError> {
     let value = run.secret(config.key.as_ref().expect("a key"))?;
@@ -175,7 +186,7 @@ toy!(Usurped, "usurped", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run
     Err(StageError::environment("its folder is gone"))
 });
 
-static ENTRIES: [Entry; 17] = [
+static ENTRIES: [Entry; 18] = [
     Entry::of::<Count>(),
     Entry::of::<Load>(),
     Entry::of::<Scale>(),
@@ -189,13 +200,14 @@ static ENTRIES: [Entry; 17] = [
     Entry::of::<Slow>(),
     Entry::of::<Wait>(),
     Entry::of::<Remote>(),
+    Entry::of::<Fickle>(),
     Entry::of::<Blab>(),
     Entry::of::<BlabFar>(),
     Entry::of::<Drift>(),
     Entry::of::<Usurped>(),
 ];
 
-const RUNNERS: [Runner; 17] = [
+const RUNNERS: [Runner; 18] = [
     Runner::of::<Count>(),
     Runner::of::<Load>(),
     Runner::of::<Scale>(),
@@ -213,6 +225,7 @@ const RUNNERS: [Runner; 17] = [
     Runner::of::<BlabFar>(),
     Runner::of::<Drift>(),
     Runner::of::<Usurped>(),
+    Runner::of::<Fickle>(),
 ];
 
 fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize]) -> Node {
@@ -236,7 +249,7 @@ fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize])
 }
 
 fn plan(nodes: Vec<Node>) -> Plan {
-    Plan { name: "toys".into(), nodes, notes: vec![], left_out: vec![] }
+    Plan { name: "toys".into(), salt: None, nodes, notes: vec![], left_out: vec![] }
 }
 
 /// count → scale → gather, and another scale beside.
@@ -290,6 +303,7 @@ impl Bench {
                 Decision::Hit { .. } => assert!(!ran, "{} was planned as a hit", node.id),
                 Decision::Run { .. } => assert!(ran, "{} was planned to run", node.id),
                 Decision::Maybe { .. } => {}
+                Decision::Accept { .. } => panic!("{}: nobody accepts anything here", node.id),
                 Decision::Blocked { error } => panic!("{}: {error}", node.id),
             }
         }
@@ -468,7 +482,7 @@ fn two_runs_and_two_equal_stages_share_one_execution() {
 fn forced_and_uncacheable_stages_run_and_cut_off() {
     let bench = Bench::new();
     bench.run(&chain(3, 2, ""));
-    let options = RunOptions { force: [0].into(), ..bench.options() };
+    let options = RunOptions { overrides: Overrides { force: [0].into(), ..Overrides::default() }, ..bench.options() };
     let names = |summary: RunSummary| summary.ran.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(bench.run_with(&chain(3, 2, ""), &options).0), ["numbers"]);
     let mut plan = chain(3, 2, "");

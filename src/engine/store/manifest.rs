@@ -161,6 +161,19 @@ pub struct Made {
     pub version: String,
 }
 
+/// A person's word that a result made under another key holds under this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// Who gave it.
+    pub who: String,
+    /// When, in milliseconds since 1970.
+    pub when_ms: u64,
+    /// Why.
+    pub why: String,
+    /// The key that the result was made under.
+    pub from: Key,
+}
+
 /// An action record: what a stage key gave. Its publication is the commit point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -178,18 +191,27 @@ pub struct Record {
     pub supersedes: bool,
     /// How it was made.
     pub made: Made,
+    /// Set where the result was not made under this key but accepted for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
 }
 
 impl Record {
     /// A record.
     pub fn new(key: Key, operator: &str, outputs: Vec<OutputRecord>, supersedes: bool, made: Made) -> Self {
         let (operator, inputs) = (operator.to_owned(), Vec::new());
-        Self { format: RECORD_FORMAT, key, operator, inputs, outputs, supersedes, made }
+        Self { format: RECORD_FORMAT, key, operator, inputs, outputs, supersedes, made, accepted: None }
     }
 
     /// The record with what its outputs were made from.
     pub fn made_from(self, inputs: Vec<InputRecord>) -> Self {
         Self { inputs, ..self }
+    }
+
+    /// The same result, accepted for another key, for which it answers.
+    #[must_use]
+    pub fn accepted_for(&self, key: Key, acceptance: Acceptance) -> Self {
+        Self { key, supersedes: true, accepted: Some(acceptance), ..self.clone() }
     }
 
     /// The bytes that are stored, sealed.

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 
+pub mod adopt;
 pub mod content;
 pub mod fault;
 pub mod files;
@@ -42,7 +43,7 @@ pub mod table;
 mod view;
 
 pub use fault::Faults;
-pub use manifest::{ArtifactKind, InputRecord, Manifest, OutputRecord, Record};
+pub use manifest::{Acceptance, ArtifactKind, InputRecord, Manifest, OutputRecord, Record};
 
 const FORMAT: &str = "fuseline store 1 blake3";
 const FOLDERS: [&str; 11] =
@@ -231,6 +232,16 @@ impl Store {
     /// Whether a blob is there, in the right size.
     pub fn has(&self, digest: &Digest) -> bool {
         fs::metadata(self.blob(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == digest.size)
+    }
+
+    /// Whether a blob that is not whole was there: it has another size now, or
+    /// was moved aside because its bytes were wrong.
+    pub fn was_corrupt(&self, digest: &Digest) -> bool {
+        let hex = digest.hex();
+        let aside = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&hex))
+        };
+        self.blob(digest).exists() || fs::read_dir(self.root.join("quarantine")).is_ok_and(|mut all| all.any(aside))
     }
 
     /// Compares a blob's bytes with its name, once a process. A bad one is

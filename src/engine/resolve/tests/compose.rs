@@ -215,8 +215,9 @@ matched[k=true] models: swept[k=true].model;
             "matched[k=false] is left out: all that its input \"models\" takes is left out (swept)"
         ]
     );
-    let graph = Graph::of(&less);
-    let refused = |text: &str| graph.select(&[text.to_owned()]).expect_err("left out").to_string();
+    let store = Store::open("/nowhere/store").expect("opening looks at nothing");
+    let selector = Selector::new(&less, &store);
+    let refused = |text: &str| selector.select(&[text.to_owned()]).expect_err("left out").to_string();
     assert_eq!(refused("wrpo"), "error: in `wrpo`: stage \"wrpo\" is left out: its `when` is false\n");
     assert_eq!(
         refused("swept[k=false]"),
