@@ -1,5 +1,7 @@
 //! `sql`: a table made from tables by a query.
 
+use std::cell::RefCell;
+
 use fuseline_contract::{Execute, Input, Kind, Operator, Output, Ports, Problems, Run, StageError, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,16 +56,32 @@ A conversation is a list of structs: with `as: prompt` or `as: response`,
     }
 }
 
+thread_local! {
+    /// The last query with its tables: a plan checks a query and then asks for its ports.
+    static LAST: RefCell<(String, Result<Vec<String>, String>)> = const { RefCell::new((String::new(), Ok(Vec::new()))) };
+}
+
+/// The tables that a query names, or what is wrong with its text.
+fn tables_of(sql: &str) -> Result<Vec<String>, String> {
+    LAST.with_borrow_mut(|(text, names)| {
+        if text != sql || sql.is_empty() {
+            *names = fuseline_query::tables_of(sql).map_err(|error| error.to_string());
+            sql.clone_into(text);
+        }
+        names.clone()
+    })
+}
+
 /// A port a table that the query names. A text that is no query has none; `check` says why.
 pub fn inputs(sql: &str) -> Vec<Input> {
-    let names = fuseline_query::tables_of(sql).unwrap_or_default();
+    let names = tables_of(sql).unwrap_or_default();
     names.iter().map(|name| Input::one(name, Kind::AnyTable, "a table of the query").implicit()).collect()
 }
 
 /// Notes what is wrong with a query's text.
 pub fn check(sql: &str, problems: &mut Problems) {
-    if let Err(error) = fuseline_query::tables_of(sql) {
-        problems.add("sql", error.to_string());
+    if let Err(error) = tables_of(sql) {
+        problems.add("sql", error);
     }
 }
 

@@ -56,6 +56,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "secrets",
             "run",
             "worker",
+            "publisher",
             "executor",
             "schedule",
             "choice",

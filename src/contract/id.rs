@@ -18,7 +18,7 @@ pub struct ParseIdError {
 }
 
 fn hex(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    f.write_str(&blake3::Hash::from_bytes(*bytes).to_hex())
 }
 
 fn unhex(text: &str, expected: &'static str) -> Result<[u8; 32], ParseIdError> {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -98,7 +98,7 @@ pub struct StageEntry {
 pub struct Ledger {
     folder: PathBuf,
     entry: RunEntry,
-    stages: Mutex<File>,
+    stages: Mutex<BufWriter<File>>,
 }
 
 impl Ledger {
@@ -122,7 +122,7 @@ impl Ledger {
             exit: None,
         };
         let path = folder.join("stages.ndjson");
-        let stages = Mutex::new(File::create(&path).at("create", &path)?);
+        let stages = Mutex::new(BufWriter::new(File::create(&path).at("create", &path)?));
         let ledger = Self { folder, entry, stages };
         ledger.write()?;
         Ok(ledger)
@@ -137,16 +137,25 @@ impl Ledger {
         write_replacing(&self.folder.join("run.json"), &self.folder.join("run.json.new"), &seal::seal(&self.entry))
     }
 
-    /// Notes the end of an instance.
+    /// Notes the end of an instance. Hits may come in thousands, and wait in
+    /// memory for the next that is none, or for [`Ledger::flush`].
     pub fn stage(&self, entry: &StageEntry) -> Result<()> {
         let mut line = seal::seal(entry);
         line.push(b'\n');
         let mut file = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&line).at("write", &self.folder.join("stages.ndjson"))
+        let written = file.write_all(&line).and_then(|()| if entry.outcome == "hit" { Ok(()) } else { file.flush() });
+        written.at("write", &self.folder.join("stages.ndjson"))
+    }
+
+    /// Writes what waits in memory.
+    pub fn flush(&self) -> Result<()> {
+        let mut file = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        file.flush().at("write", &self.folder.join("stages.ndjson"))
     }
 
     /// Ends the run.
     pub fn end(mut self, counts: [usize; 4], seconds: f64, exit: u8) -> Result<()> {
+        self.flush()?;
         [self.entry.ran, self.entry.hits, self.entry.failed, self.entry.skipped] = counts;
         (self.entry.seconds, self.entry.exit) = (Some(seconds), Some(exit));
         self.write()

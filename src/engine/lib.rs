@@ -24,6 +24,7 @@ pub mod origin;
 mod parameters;
 pub mod plan;
 pub mod problem;
+mod publisher;
 pub mod reference;
 mod repeat;
 pub mod rerun;

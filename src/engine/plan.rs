@@ -41,8 +41,8 @@ pub struct Node {
     pub id: StageId,
     /// The operator.
     pub entry: &'static Entry,
-    /// Parameters, ports and external files.
-    pub resolved: Resolved,
+    /// Parameters, ports and external files; shared by instances for which they are equal.
+    pub resolved: Arc<Resolved>,
     /// The effective seed: of the axis `seed`, the stage or the pipeline.
     pub seed: u64,
     /// What is bound, a value for every bound port, in the order of the ports.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path as FilePath;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use fuseline_contract::operator::Resolved;
 use fuseline_contract::{Entry, StageId};
@@ -108,7 +109,7 @@ pub(crate) struct Stage<'s> {
     /// The number of its first instance among all.
     pub(crate) first: usize,
     /// Parameters and ports.
-    pub(crate) params: Grouped<Option<Resolved>>,
+    pub(crate) params: Grouped<Option<Arc<Resolved>>>,
     /// What is bound.
     pub(crate) inputs: Grouped<Inputs>,
     /// Whether it is there, seed, resources and tags.
@@ -308,7 +309,7 @@ impl<'s> Passes<'s> {
         spec.with.values().for_each(|value| names_in(value, &mut mentions));
         let params = Grouped::compute(points, &mentions, |point| {
             let scope = InstanceScope { vars: self.vars(spec), grid: points, point };
-            self.params(spec, entry?, &scope, findings)
+            self.params(spec, entry?, &scope, findings).map(Arc::new)
         });
         let mut mentions = BTreeSet::new();
         spec.inputs.values().for_each(|value| names_in(value, &mut mentions));

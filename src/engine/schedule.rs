@@ -10,10 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Ended, Place, Runner, StageError, StageId};
+use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, Runner, StageError, StageId};
 
 use crate::attempt::{self, Outcome, Report, Spec};
 use crate::decide::{Decider, Overrides, Verdict};
@@ -24,6 +25,7 @@ use crate::here;
 use crate::key::StageKey;
 use crate::ledger::{Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
+use crate::publisher::Publisher;
 use crate::resources::{Granted, Machine, Pool};
 use crate::store::lease::{Asked, Claim, Watch};
 use crate::store::{Record, Store, adopt, publish};
@@ -103,11 +105,19 @@ enum State {
     Failed,
 }
 
-/// What a stage's thread sends when it ends.
-struct Message {
+/// What a stage's thread sends.
+enum Message {
+    /// Its work is done and only the disk is waited for.
+    Worked(Granted),
+    /// It ends.
+    Ended(Ended),
+}
+
+struct Ended {
     index: usize,
     end: End,
-    granted: Granted,
+    /// What it still holds.
+    granted: Option<Granted>,
     started_ms: u64,
     seconds: f64,
 }
@@ -133,6 +143,7 @@ struct Shared<'a> {
     store: &'a Store,
     runners: &'a [Runner],
     worker: &'a Path,
+    publisher: Publisher,
     has_gpus: bool,
     cancel: &'a AtomicBool,
     on_event: &'a (dyn Fn(Event) + Sync),
@@ -156,6 +167,8 @@ struct Driver<'a> {
     origins: HashMap<usize, String>,
     keys: HashMap<usize, Key>,
     remade: BTreeSet<usize>,
+    /// Keys with scratch folders when the run began.
+    left_over: BTreeSet<Key>,
     running: usize,
     stop: bool,
     summary: RunSummary,
@@ -178,7 +191,8 @@ pub fn run(
     let ledger = Ledger::begin(store, &plan.name, wanted.len())?;
     on_event(Event::RunStarted { run: ledger.run().to_owned(), pipeline: plan.name.clone(), instances: wanted.len() });
     let has_gpus = !options.machine.gpus.is_empty();
-    let shared = Shared { plan, store, runners, worker: &options.worker, has_gpus, cancel, on_event };
+    let publisher = Publisher::start(store)?;
+    let shared = Shared { plan, store, runners, worker: &options.worker, publisher, has_gpus, cancel, on_event };
     let mut driver = Driver::new(&shared, options, &ledger, wanted);
     let (send, receive) = channel();
     std::thread::scope(|scope| driver.drive(scope, &send, &receive));
@@ -240,6 +254,7 @@ impl<'a> Driver<'a> {
             origins: HashMap::new(),
             keys: HashMap::new(),
             remade: BTreeSet::new(),
+            left_over: shared.store.worked_on(),
             running: 0,
             stop: false,
             summary: RunSummary {
@@ -268,8 +283,12 @@ impl<'a> Driver<'a> {
             if self.running == 0 {
                 return;
             }
+            if let Err(error) = self.ledger.flush() {
+                self.broken.get_or_insert(error);
+            }
             match receive.recv_timeout(CANCEL_EVERY) {
-                Ok(message) => self.ended(message),
+                Ok(Message::Worked(granted)) => self.pool.give(granted),
+                Ok(Message::Ended(ended)) => self.ended(ended),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the sender is held by the caller"),
             }
@@ -333,7 +352,9 @@ impl<'a> Driver<'a> {
         self.keys.insert(index, stage.key);
         match verdict {
             Verdict::Hit(record) => {
-                sweep(self.shared.store, &stage.key);
+                if self.left_over.contains(&stage.key) {
+                    sweep(self.shared.store, &stage.key);
+                }
                 self.hit(index, record);
                 Ok(None)
             }
@@ -420,12 +441,19 @@ impl<'a> Driver<'a> {
         self.in_flight.insert(due.stage.key, Vec::new());
         self.running += 1;
         let (shared, send, place) = (self.shared, send.clone(), node.entry.traits.place);
-        let held = granted.clone();
+        let (held, gpus) = (granted.clone(), granted.gpus.clone());
         let work = move || {
             let (started_ms, clock) = (here::now_ms(), Instant::now());
-            let end = run_attempt(shared, &spec, place, &inputs, &granted);
+            let granted = Mutex::new(Some(granted));
             // The receiver lives as long as the scope.
-            let _ = send.send(Message { index, end, granted, started_ms, seconds: clock.elapsed().as_secs_f64() });
+            let worked = || {
+                let granted = granted.lock().unwrap_or_else(PoisonError::into_inner).take();
+                granted.into_iter().for_each(|granted| drop(send.send(Message::Worked(granted))));
+            };
+            let end = run_attempt(shared, &spec, place, &inputs, &gpus, &worked);
+            let granted = granted.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let seconds = clock.elapsed().as_secs_f64();
+            let _ = send.send(Message::Ended(Ended { index, end, granted, started_ms, seconds }));
         };
         let thread = std::thread::Builder::new().name(node.id.to_string()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn_scoped(scope, work) {
@@ -437,10 +465,10 @@ impl<'a> Driver<'a> {
     }
 
     /// Notes the end of a stage's thread.
-    fn ended(&mut self, message: Message) {
-        let Message { index, end, granted, started_ms, seconds } = message;
+    fn ended(&mut self, ended: Ended) {
+        let Ended { index, end, granted, started_ms, seconds } = ended;
         self.running -= 1;
-        self.pool.give(granted);
+        granted.into_iter().for_each(|granted| self.pool.give(granted));
         let key = self.keys[&index];
         // Equal ones that waited are decided anew: most often they are hits now.
         self.ready.extend(self.in_flight.remove(&key).unwrap_or_default());
@@ -489,12 +517,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn note(&mut self, mut entry: StageEntry, outcome: Ended, rows: Option<u64>) {
+    fn note(&mut self, mut entry: StageEntry, outcome: Fate, rows: Option<u64>) {
         entry.outcome = match outcome {
-            Ended::Hit => "hit",
-            Ended::Ran => "ran",
-            Ended::Failed(_) => "failed",
-            Ended::Skipped => "skipped",
+            Fate::Hit => "hit",
+            Fate::Ran => "ran",
+            Fate::Failed(_) => "failed",
+            Fate::Skipped => "skipped",
         }
         .to_owned();
         if let Err(error) = self.ledger.stage(&entry) {
@@ -509,14 +537,14 @@ impl<'a> Driver<'a> {
         entry.reason = record.accepted.as_ref().map(|word| format!("accepted by {}: {}", word.who, word.why));
         entry.outputs = record.outputs.clone();
         self.summary.hits.push(entry.id.clone());
-        self.note(entry, Ended::Hit, record.rows());
+        self.note(entry, Fate::Hit, record.rows());
         self.done(index, record);
     }
 
     fn ran(&mut self, index: usize, record: Record, mut entry: StageEntry) {
         entry.outputs = record.outputs.clone();
         self.summary.ran.push(entry.id.clone());
-        self.note(entry, Ended::Ran, record.rows());
+        self.note(entry, Fate::Ran, record.rows());
         self.done(index, Box::new(record));
     }
 
@@ -542,7 +570,7 @@ impl<'a> Driver<'a> {
         self.state[index] = State::Failed;
         self.stop |= !self.options.keep_going;
         self.summary.failed.push((entry.id.clone(), error.clone()));
-        self.note(entry, Ended::Failed(error), None);
+        self.note(entry, Fate::Failed(error), None);
     }
 
     /// An input was lost after its producer had been taken for done: the
@@ -576,7 +604,7 @@ impl<'a> Driver<'a> {
             if matches!(self.state[index], State::Waiting) {
                 let entry = self.entry(index);
                 self.summary.skipped.push(entry.id.clone());
-                self.note(entry, Ended::Skipped, None);
+                self.note(entry, Fate::Skipped, None);
             }
         }
         let ended = self.state.iter().enumerate().filter_map(|(index, state)| {
@@ -610,8 +638,16 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// One attempt, on the stage's own thread.
-fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize, Digest)], granted: &Granted) -> End {
+/// One attempt, on the stage's own thread, which calls `worked` when it needs
+/// its processors no more.
+fn run_attempt(
+    shared: &Shared<'_>,
+    spec: &Spec,
+    place: Place,
+    inputs: &[(usize, Digest)],
+    gpus: &[u32],
+    worked: &dyn Fn(),
+) -> End {
     let store = shared.store;
     let failed = |error: StageError| End::Ran {
         outcome: Box::new(Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: here::host() }),
@@ -651,19 +687,25 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
     let outcome = match place {
         Place::Worker => {
             // A stage that asked for no GPU sees none, so that what is counted is what is used.
-            let gpus = shared.has_gpus.then_some(granted.gpus.as_slice());
+            let gpus = shared.has_gpus.then_some(gpus);
             local::run(shared.worker, store, spec, &folder, gpus, &cancelled, &report)
         }
         Place::Thread => {
             let clock = Instant::now();
-            let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report);
+            let publish = |result| {
+                if !shared.publisher.is_behind() {
+                    worked();
+                }
+                shared.publisher.publish(result)
+            };
+            let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report, publish);
             Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: here::host() }
         }
     };
     if outcome.result.is_err() && !claim.is_ours() && !cancelled() {
         // Another host took us for dead and swept our folder; it makes the result, or has.
         drop(claim);
-        return run_attempt(shared, spec, place, inputs, granted);
+        return run_attempt(shared, spec, place, inputs, gpus, worked);
     }
     let log = |name: &str| {
         let bytes = fs::read(folder.join(name)).ok().filter(|bytes| !bytes.is_empty())?;
@@ -683,11 +725,8 @@ fn run_attempt(shared: &Shared<'_>, spec: &Spec, place: Place, inputs: &[(usize,
 
 /// Removes what a process left that died after its result was complete.
 fn sweep(store: &Store, key: &Key) {
-    let work = store.work(key);
-    if work.exists()
-        && let Ok(Asked::Ours(_claim)) = store.try_claim(&key.to_string(), "", &mut Watch::default())
-    {
-        let _ = fs::remove_dir_all(work);
+    if let Ok(Asked::Ours(_claim)) = store.try_claim(&key.to_string(), "", &mut Watch::default()) {
+        let _ = fs::remove_dir_all(store.work(key));
     }
 }
 

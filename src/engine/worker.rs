@@ -20,17 +20,18 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{getpgrp, getpid};
 
 use crate::attempt::{Outcome, PROTOCOL, Report, Spec};
-use crate::error::At;
+use crate::error::{At, Result};
 use crate::here::{host, now_ms};
 use crate::run::StageRun;
 use crate::secrets::{self, Vault};
 use crate::store::manifest::Made;
-use crate::store::{Record, Store, files, publish, seal};
+use crate::store::publish::{self, Committed, Pending};
+use crate::store::{Record, Store, files, seal};
 
 /// A worker's exit status for an attempt that was cancelled.
 pub const CANCELLED_STATUS: u8 = 75;
 
-/// Runs an attempt in this process and publishes its outputs.
+/// Runs an attempt in this process and has its outputs published.
 pub(crate) fn execute(
     store: &Store,
     spec: &Spec,
@@ -38,6 +39,7 @@ pub(crate) fn execute(
     runners: &[Runner],
     cancelled: &(dyn Fn() -> bool + Sync),
     report: &(dyn Fn(Report) + Sync),
+    publish: impl FnOnce(Pending) -> Result<Committed>,
 ) -> Result<Record, StageError> {
     let runner = runners
         .iter()
@@ -60,7 +62,6 @@ pub(crate) fn execute(
             return Err(StageError::input(message).hint("run again when nothing writes to it"));
         }
     }
-    let outputs = publish::outputs(store, &staged)?;
     let made = Made {
         started_ms: started,
         seconds: clock.elapsed().as_secs_f64(),
@@ -70,8 +71,8 @@ pub(crate) fn execute(
         peak_bytes: spec.attended.then(peak_bytes).flatten(),
         version: spec.version.clone(),
     };
-    let record = Record::new(spec.key, &spec.operator, outputs, spec.supersedes, made).made_from(spec.made_from());
-    let committed = publish::commit(store, record)?;
+    let record = Record::new(spec.key, &spec.operator, Vec::new(), spec.supersedes, made).made_from(spec.made_from());
+    let committed = publish(Pending { record, staged })?;
     if committed.differed {
         report(Report::Note(format!(
             "operator {:?} gave another result than before for the same key {}: the first is kept",
@@ -145,9 +146,10 @@ fn attend(attempt: &Path, runners: &[Runner]) -> Result<Outcome, StageError> {
         // A full disk must not end the stage here; publication will tell.
         let _ = events.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
     };
-    let result = Store::open(&spec.store)
-        .map_err(StageError::from)
-        .and_then(|store| execute(&store, &spec, attempt, runners, &|| cancelled.load(Ordering::Relaxed), &report));
+    let cancelled = || cancelled.load(Ordering::Relaxed);
+    let result = Store::open(&spec.store).map_err(StageError::from).and_then(|store| {
+        execute(&store, &spec, attempt, runners, &cancelled, &report, |result| publish::publish(&store, result))
+    });
     let outcome = Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: peak_bytes(), host: host() };
     let (path, temporary) = (attempt.join("result.json"), attempt.join("result.json.new"));
     fs::write(&temporary, seal::seal(&outcome)).at("write", &temporary)?;

@@ -237,7 +237,7 @@ fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize])
     Node {
         id: StageId::plain(name),
         entry,
-        resolved,
+        resolved: Arc::new(resolved),
         seed: 7,
         inputs: inputs.into_iter().filter(|bound| !bound.from.is_empty()).collect(),
         resources: Resources::default(),
@@ -521,7 +521,7 @@ fn cancelling_ends_a_run_at_once_and_the_next_one_goes_on() {
     let plan = plan(vec![node("n", "count", json!({"n": 1}), &[]), node("w", "wait", json!({}), &[])]);
     let cancel = AtomicBool::new(false);
     let on_event = |event| {
-        if matches!(event, Event::StageEnded { outcome: Ended::Ran, .. }) {
+        if matches!(event, Event::StageEnded { outcome: Fate::Ran, .. }) {
             cancel.store(true, Ordering::Relaxed);
         }
     };

@@ -20,7 +20,7 @@
 //!
 //! Must not know stages' names, operators or plans.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ use crate::error::{At, Error, Result};
 
 pub mod adopt;
 pub mod content;
+mod disk;
 pub mod fault;
 pub mod files;
 pub mod lease;
@@ -142,7 +143,7 @@ impl Store {
         if !self.check_format()? {
             writeln!(file, "{FORMAT}").and_then(|()| file.sync_all()).at("write", &temporary)?;
             publish::create_only(&temporary, &self.root.join("format"))?;
-            publish::sync_folder(&self.root)?;
+            disk::settle(&self.root, std::slice::from_ref(&self.root))?;
         } else {
             let _ = fs::remove_file(&temporary);
         }
@@ -200,21 +201,10 @@ impl Store {
     pub(crate) fn all_records(&self, key: &Key) -> Vec<(u32, Record)> {
         let folder = self.records(key);
         let read = |number: u32| fs::read(folder.join(format!("{number}.rec")));
-        let mut records = Vec::new();
-        // Numbers have no gap but where a record was swept.
-        let (mut number, mut gaps) = (1, 0);
-        while gaps < 2 {
-            match read(number) {
-                Ok(bytes) => {
-                    if let Some(record) = Record::parse(&bytes).filter(|record| record.key == *key) {
-                        records.push((number, record));
-                    }
-                }
-                Err(_) => gaps += 1,
-            }
-            number += 1;
-        }
-        records
+        // Numbers have no gap: the records of a key are swept together.
+        let numbered = (1..).map_while(|number| Some((number, read(number).ok()?)));
+        let parsed = numbered.filter_map(|(number, bytes)| Some((number, Record::parse(&bytes)?)));
+        parsed.filter(|(_, record)| record.key == *key).collect()
     }
 
     /// The record of a key whose blobs are all there, in the right size.
@@ -363,6 +353,12 @@ impl Store {
     /// The folder of all attempts at a key.
     pub(crate) fn work(&self, key: &Key) -> PathBuf {
         self.root.join("work").join(key.to_string())
+    }
+
+    /// Keys that have a folder of attempts.
+    pub(crate) fn worked_on(&self) -> BTreeSet<Key> {
+        let entries = fs::read_dir(self.root.join("work")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 }
 

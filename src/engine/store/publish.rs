@@ -1,20 +1,23 @@
 //! Publication: after any crash there is either the whole result or none.
 //!
-//! Order, all on one file system: outputs are written and synced in the
-//! attempt's folder; each file moves into `cas/` create-only; the touched
-//! folders are synced; the action record is written, synced and moved
-//! create-only into `ac/`, which is the commit point. Errors on this path fail
-//! the stage. The points at which tests fail on purpose are in [`super::fault`].
+//! Order, all on one file system: outputs and their manifests are written in
+//! the attempt's folder and synced; each file moves into `cas/` create-only;
+//! the touched folders are synced; the action record is written, synced and
+//! moved create-only into `ac/`, which is the commit point. Errors on this path
+//! fail the stage. Results that are published together take each step together,
+//! so that they share the waits for the disk. The points at which tests fail on
+//! purpose are in [`super::fault`].
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use fuseline_contract::{Digest, Table};
+use fuseline_contract::{Digest, StageError, Table};
 
 use crate::error::{At, Error, Result};
+use crate::store::disk::settle;
 use crate::store::manifest::{Manifest, ManifestFile, OutputRecord, Record};
 use crate::store::{Store, content, files, table};
 
@@ -51,7 +54,6 @@ pub fn stage_model(folder: &Path) -> Result<Staged> {
             fs::set_permissions(&copy, Permissions::from_mode(0o644)).at("copy", &path)?;
             fs::rename(&copy, &path).at("copy", &path)?;
         }
-        File::open(&path).and_then(|file| file.sync_all()).at("write", &path)?;
         entries.push(ManifestFile { name, digest: files::digest_file(&path)? });
         paths.push(path);
     }
@@ -61,50 +63,190 @@ pub fn stage_model(folder: &Path) -> Result<Staged> {
     Ok(Staged { manifest: Manifest::model(content, entries), paths })
 }
 
-/// Moves staged outputs, named in the order of the ports, into the store.
-/// Nothing refers to them until a record does.
-pub fn outputs(store: &Store, staged: &[(String, Staged)]) -> Result<Vec<OutputRecord>> {
-    store.faults().pass("outputs-written").at("write", store.root())?;
-    let mut touched = BTreeSet::new();
-    let mut outputs = Vec::new();
-    for (name, staged) in staged {
-        for (file, path) in staged.manifest.files.iter().zip(&staged.paths) {
-            move_blob(store, path, &file.digest, &mut touched)?;
-        }
-        let bytes = staged.manifest.bytes();
-        let artifact = put(store, &bytes, &mut touched)?;
-        outputs.push(OutputRecord::new(name, artifact, &staged.manifest));
+/// A stage's result that lies complete in an attempt's folder.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its record, whose outputs are filled in here.
+    pub record: Record,
+    /// The outputs by name, in the order of the ports.
+    pub staged: Vec<(String, Staged)>,
+}
+
+/// What became of a result.
+#[derive(Debug)]
+pub struct Committed {
+    /// The record that answers for the key from now on.
+    pub record: Record,
+    /// The key had a record of other outputs already, and nobody asked for a
+    /// rerun: the operator's result is not determined by its key.
+    pub differed: bool,
+}
+
+/// Publishes one result.
+pub fn publish(store: &Store, result: Pending) -> Result<Committed> {
+    together(store, vec![result]).pop().expect("a result each")
+}
+
+/// Publishes several results in one go. Of several records of a key the first
+/// answers, unless a later one supersedes it or its blobs are gone.
+pub fn together(store: &Store, results: Vec<Pending>) -> Vec<Result<Committed>> {
+    let mut group = Group { store, members: results.into_iter().map(Member::new).collect() };
+    group.blobs();
+    while group.members.iter().any(|member| member.end.is_none()) {
+        group.records();
     }
-    sync_all(store, touched)?;
-    Ok(outputs)
+    group.members.into_iter().map(|member| member.end.expect("every member ended")).collect()
 }
 
 /// Puts bytes as a blob of their own: a log.
 pub fn put_bytes(store: &Store, bytes: &[u8]) -> Result<Digest> {
-    let mut touched = BTreeSet::new();
-    let digest = put(store, bytes, &mut touched)?;
-    sync_all(store, touched)?;
-    Ok(digest)
-}
-
-fn sync_all(store: &Store, touched: BTreeSet<PathBuf>) -> Result<()> {
-    touched.iter().try_for_each(|folder| sync_folder(folder))?;
-    store.faults().pass("folders-synced").at("write", store.root())
-}
-
-fn put(store: &Store, bytes: &[u8], touched: &mut BTreeSet<PathBuf>) -> Result<Digest> {
     let digest = Digest::of_bytes(bytes);
     if !store.has(&digest) {
-        let temporary = store.temporary("blob");
-        write_synced(&temporary, bytes)?;
-        move_blob(store, &temporary, &digest, touched)?;
+        let (temporary, mut touched) = (store.temporary("blob"), BTreeSet::new());
+        fs::write(&temporary, bytes).at("write", &temporary)?;
+        settle(store.root(), std::slice::from_ref(&temporary))?;
+        move_blob(store, &temporary, &digest, &mut touched)?;
+        settle(store.root(), &Vec::from_iter(touched))?;
     }
     Ok(digest)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).at("create", path)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).at("write", path)
+/// Results that take each step together.
+struct Group<'a> {
+    store: &'a Store,
+    members: Vec<Member>,
+}
+
+/// A result on its way.
+struct Member {
+    result: Pending,
+    /// Blobs with where they lie for now.
+    blobs: Vec<(PathBuf, Digest)>,
+    outputs: Vec<OutputRecord>,
+    draft: Option<Draft>,
+    /// Files and folders that must be on disk before the next step.
+    touched: BTreeSet<PathBuf>,
+    end: Option<Result<Committed>>,
+}
+
+/// A record that is written but not in place.
+struct Draft {
+    record: Record,
+    /// The record that answers so far.
+    answering: Option<Record>,
+    temporary: PathBuf,
+    to: PathBuf,
+}
+
+impl Member {
+    fn new(result: Pending) -> Self {
+        let (blobs, outputs, touched) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { result, blobs, outputs, draft: None, touched, end: None }
+    }
+}
+
+impl Group<'_> {
+    /// Takes a step with every member that has not ended; who fails, ends.
+    fn each(&mut self, mut step: impl FnMut(&Store, &mut Member) -> Result<()>) {
+        for member in self.members.iter_mut().filter(|member| member.end.is_none()) {
+            if let Err(error) = step(self.store, member) {
+                member.end = Some(Err(error));
+            }
+        }
+    }
+
+    /// Waits until all that was touched is on disk. After an error nobody knows
+    /// what the disk holds, so all members end.
+    fn settle(&mut self) {
+        let touched = self.members.iter_mut().flat_map(|member| std::mem::take(&mut member.touched));
+        let paths = Vec::from_iter(touched.collect::<BTreeSet<_>>());
+        if let Err(error) = settle(self.store.root(), &paths) {
+            let error = StageError::from(error);
+            self.each(|_, _| Err(Error::Stage(error.clone())));
+        }
+    }
+
+    /// All outputs into `cas/`. Nothing refers to them until a record does.
+    fn blobs(&mut self) {
+        self.each(|store, member| {
+            store.faults().pass("outputs-written").at("write", store.root())?;
+            for (name, staged) in &member.result.staged {
+                let files = staged.manifest.files.iter().map(|file| file.digest);
+                member.blobs.extend(staged.paths.iter().cloned().zip(files));
+                let bytes = staged.manifest.bytes();
+                let artifact = Digest::of_bytes(&bytes);
+                let temporary = store.temporary("manifest");
+                fs::write(&temporary, bytes).at("write", &temporary)?;
+                member.blobs.push((temporary, artifact));
+                member.outputs.push(OutputRecord::new(name, artifact, &staged.manifest));
+            }
+            member.touched.extend(member.blobs.iter().map(|(path, _)| path.clone()));
+            Ok(())
+        });
+        self.settle();
+        self.each(|store, member| {
+            let mut blobs = member.blobs.iter();
+            blobs.try_for_each(|(path, digest)| move_blob(store, path, digest, &mut member.touched))
+        });
+        self.settle();
+        self.each(|store, _| store.faults().pass("folders-synced").at("write", store.root()));
+    }
+
+    /// The records, which commit the results. A member whose record's number
+    /// another process took meanwhile has not ended after this.
+    fn records(&mut self) {
+        self.each(draft);
+        self.settle();
+        self.each(|store, member| {
+            let Some(draft) = &member.draft else { return Ok(()) };
+            store.faults().pass("record-written").at("write", &draft.temporary)?;
+            match create_only(&draft.temporary, &draft.to)? {
+                true => drop(member.touched.insert(draft.to.parent().expect("inside the store").to_owned())),
+                false => member.draft = None,
+            }
+            Ok(())
+        });
+        self.settle();
+        self.each(|store, member| {
+            let Some(Draft { record, answering, to, .. }) = member.draft.take() else { return Ok(()) };
+            store.faults().pass("record-linked").at("write", &to)?;
+            let committed = match answering {
+                Some(answering) if !record.supersedes => Committed { record: answering, differed: true },
+                _ => Committed { record, differed: false },
+            };
+            member.end = Some(Ok(committed));
+            Ok(())
+        });
+    }
+}
+
+/// Writes a member's record beside its place; where an equal one answers
+/// already, the member ends with that.
+fn draft(store: &Store, member: &mut Member) -> Result<()> {
+    let mut record = member.result.record.clone();
+    record.outputs.clone_from(&member.outputs);
+    let answering = store.record(&record.key);
+    if let Some(answering) = &answering {
+        if answering.same_outputs(&record) {
+            member.end = Some(Ok(Committed { record: answering.clone(), differed: false }));
+            return Ok(());
+        }
+        let whole = answering.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| store.has(&blob));
+        record.supersedes |= !whole;
+    }
+    let folder = store.records(&record.key);
+    let place = |number: u32| folder.join(format!("{number}.rec"));
+    // An unreadable record keeps its number.
+    let mut number = store.all_records(&record.key).last().map_or(1, |(number, _)| number + 1);
+    while place(number).exists() {
+        number += 1;
+    }
+    let (to, temporary) = (place(number), store.temporary("record"));
+    make_folder(&to, &mut member.touched)?;
+    fs::write(&temporary, record.bytes()).at("write", &temporary)?;
+    member.touched.insert(temporary.clone());
+    member.draft = Some(Draft { record, answering, temporary, to });
+    Ok(())
 }
 
 fn move_blob(store: &Store, from: &Path, digest: &Digest, touched: &mut BTreeSet<PathBuf>) -> Result<()> {
@@ -157,58 +299,6 @@ pub(crate) fn create_only(from: &Path, to: &Path) -> Result<bool> {
     Ok(moved)
 }
 
-pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|file| file.sync_all()).at("write", folder)
-}
-
-/// What became of a record.
-#[derive(Debug)]
-pub struct Committed {
-    /// The record that answers for the key from now on.
-    pub record: Record,
-    /// The key had a record of other outputs already, and nobody asked for a
-    /// rerun: the operator's result is not determined by its key.
-    pub differed: bool,
-}
-
-/// Commits a record whose blobs are all in the store. Of several, the first
-/// answers, unless a later one supersedes it or its blobs are gone.
-pub fn commit(store: &Store, mut record: Record) -> Result<Committed> {
-    let folder = store.records(&record.key);
-    loop {
-        let known = store.all_records(&record.key);
-        let answering = store.record(&record.key);
-        if let Some(answering) = &answering {
-            if answering.same_outputs(&record) {
-                return Ok(Committed { record: answering.clone(), differed: false });
-            }
-            let whole = answering.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| store.has(&blob));
-            record.supersedes |= !whole;
-        }
-        let mut number = known.last().map_or(1, |(number, _)| number + 1);
-        let mut touched = BTreeSet::new();
-        let mut to = folder.join(format!("{number}.rec"));
-        make_folder(&to, &mut touched)?;
-        // An unreadable record keeps its number.
-        while to.exists() {
-            number += 1;
-            to = folder.join(format!("{number}.rec"));
-        }
-        let temporary = store.temporary("record");
-        write_synced(&temporary, &record.bytes())?;
-        store.faults().pass("record-written").at("write", &temporary)?;
-        if !create_only(&temporary, &to)? {
-            continue;
-        }
-        touched.insert(folder.clone());
-        touched.iter().try_for_each(|folder| sync_folder(folder))?;
-        store.faults().pass("record-linked").at("write", &to)?;
-        let differed = answering.is_some() && !record.supersedes;
-        let record = if differed { answering.unwrap_or(record) } else { record };
-        return Ok(Committed { record, differed });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -229,12 +319,14 @@ mod tests {
         Table::of_columns(vec![(Field::new("x", DataType::Int64, false), array)]).expect("a table")
     }
 
+    fn pending(store: &Store, key: Key, table: &Table, supersedes: bool) -> Result<Pending> {
+        let staged = vec![("rows".to_owned(), stage_table(table, &store.temporary("attempt"))?)];
+        Ok(Pending { record: Record::new(key, "toy", Vec::new(), supersedes, Made::default()), staged })
+    }
+
     fn publish(store: &Store, table: &Table, supersedes: bool) -> Result<Committed> {
-        let folder = store.temporary("attempt");
-        let staged = stage_table(table, &folder)?;
-        let outputs = outputs(store, &[("rows".to_owned(), staged)])?;
-        let committed = commit(store, Record::new(KEY, "toy", outputs, supersedes, Made::default()))?;
-        store.faults().pass("work-removed").at("remove", &folder)?;
+        let committed = super::publish(store, pending(store, KEY, table, supersedes)?)?;
+        store.faults().pass("work-removed").at("remove", store.root())?;
         Ok(committed)
     }
 
@@ -288,6 +380,23 @@ mod tests {
     }
 
     #[test]
+    fn results_that_are_published_together_are_all_there_and_one_failure_is_ones_own() {
+        let home = tempfile::tempdir().expect("a folder");
+        // Two blobs a member: the third one's first is the fifth.
+        let store = store(home.path(), "blob-linked:full:5");
+        let keys: Vec<Key> = (0..9).map(|n| Key([n; 32])).collect();
+        let results = keys.iter().map(|key| pending(&store, *key, &numbers(key.0[0].into()), false).expect("staged"));
+        let ended = together(&store, results.collect());
+        for (key, end) in keys.iter().zip(ended) {
+            let found = store.lookup(key);
+            match key.0[0] {
+                2 => assert!(end.is_err() && found == Err(Miss::NoRecord)),
+                n => assert_eq!((end.expect("published").record.rows(), found.is_ok()), (Some(n.into()), true)),
+            }
+        }
+    }
+
+    #[test]
     fn missing_truncated_and_flipped_blobs_are_misses() {
         let home = tempfile::tempdir().expect("a folder");
         let blob = |store: &Store| {
@@ -301,7 +410,7 @@ mod tests {
 
         blob(&first);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("writable");
-        File::options().write(true).open(&path).expect("open").set_len(10).expect("truncated");
+        fs::File::options().write(true).open(&path).expect("open").set_len(10).expect("truncated");
         assert!(matches!(first.lookup(&KEY), Err(Miss::Blob { .. })));
 
         blob(&first);
@@ -338,7 +447,9 @@ mod tests {
         fs::hard_link(&own, folder.join("config.json")).expect("linked");
         std::os::unix::fs::symlink(&own, folder.join("sub/link.json")).expect("linked");
         let staged = stage_model(&folder).expect("staged");
-        let outputs = outputs(&store, &[("model".to_owned(), staged)]).expect("published");
+        let staged = vec![("model".to_owned(), staged)];
+        let pending = Pending { record: Record::new(KEY, "toy", Vec::new(), false, Made::default()), staged };
+        let outputs = super::publish(&store, pending).expect("published").record.outputs;
         assert_ne!(fs::metadata(&own).expect("there").permissions().mode() & 0o200, 0);
         let view = store.view(&outputs[0].artifact).expect("a view");
         assert_eq!(fs::read_to_string(view.join("sub/link.json")).expect("read"), "{}");

@@ -107,8 +107,7 @@ fn properties() -> WriterProperties {
         .build()
 }
 
-/// Writes a normalised table and returns the digest of the file's bytes. The
-/// file is on disk when this returns.
+/// Writes a normalised table and returns the digest of the file's bytes.
 pub fn write(table: &Table, path: &Path) -> Result<Digest> {
     let at = |error: parquet::errors::ParquetError| match error {
         parquet::errors::ParquetError::External(inner) => match inner.downcast::<io::Error>() {
@@ -126,8 +125,7 @@ pub fn write(table: &Table, path: &Path) -> Result<Digest> {
     }
     let sink = writer.into_inner().map_err(at)?;
     let digest = Digest { hash: *sink.hasher.finalize().as_bytes(), size: sink.size };
-    let file = sink.inner.into_inner().map_err(|error| Error::io("write", path, error.into_error()))?;
-    file.sync_all().at("write", path)?;
+    sink.inner.into_inner().map_err(|error| Error::io("write", path, error.into_error()))?;
     Ok(digest)
 }
 

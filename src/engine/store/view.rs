@@ -110,6 +110,9 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
+    use fuseline_contract::Key;
+
+    use crate::store::manifest::{Made, Record};
     use crate::store::publish;
 
     const FILES: [&str; 4] = ["config.json", "model.safetensors.index.json", "sub/a.json", "tokenizer.json"];
@@ -124,7 +127,9 @@ mod tests {
             fs::write(folder.join(name), name).expect("written");
         }
         let staged = publish::stage_model(&folder).expect("staged");
-        let outputs = publish::outputs(&store, &[("model".to_owned(), staged)]).expect("published");
+        let record = Record::new(Key([1; 32]), "toy", Vec::new(), false, Made::default());
+        let pending = publish::Pending { record, staged: vec![("model".to_owned(), staged)] };
+        let outputs = publish::publish(&store, pending).expect("published").record.outputs;
         (store, outputs[0].artifact)
     }
 

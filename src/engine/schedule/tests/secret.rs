@@ -66,8 +66,8 @@ fn secret_is_found_nowhere_after_a_stage_on_a_thread() {
     assert_eq!(notes, [format!("the key is [secret {NAME}]")]);
     nowhere(&bench, &events);
     let mut failing = blabbing("blab");
-    failing.nodes[0].resolved.params["n"] = json!(0);
-    failing.nodes[0].resolved.key = Value::Null;
+    Arc::make_mut(&mut failing.nodes[0].resolved).params["n"] = json!(0);
+    Arc::make_mut(&mut failing.nodes[0].resolved).key = Value::Null;
     let (summary, events) = bench.run_with(&failing, &bench.options());
     assert_eq!(summary.failed[0].1.message, format!("it was not [secret {NAME}]"));
     nowhere(&bench, &events);

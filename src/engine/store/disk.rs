@@ -1,0 +1,39 @@
+//! Waiting for the disk. What a record promises must be there after a power
+//! cut, so every file and folder that it stands on is synced before it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::error::{At, Error, Result};
+
+/// From so many paths on, the whole file system is synced at once: a disk takes
+/// about a millisecond for a file, whether or not it is alone.
+#[cfg(target_os = "linux")]
+const MANY: usize = 6;
+/// Unless other programs have left more than this to write, for which we would
+/// wait too.
+#[cfg(target_os = "linux")]
+const FOREIGN_BYTES: u64 = 64 << 20;
+
+/// Waits until files and folders are on disk.
+pub(crate) fn settle(root: &Path, paths: &[PathBuf]) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if paths.len() >= MANY && unwritten_bytes().is_some_and(|bytes| bytes < FOREIGN_BYTES) {
+        let folder = File::open(root).at("open", root)?;
+        return nix::unistd::syncfs(&folder).map_err(|errno| Error::io("write", root, errno.into()));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = root;
+    paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("write", path))
+}
+
+/// What this machine has in memory that is not on disk yet.
+#[cfg(target_os = "linux")]
+fn unwritten_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some((kib("Dirty:")? + kib("Writeback:")?) * 1024)
+}
