@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Done, Home};
+use crate::harness::{Done, Home, fused};
 
 /// Answers from a file, scored, summed up in figures and a table.
 const SMALL: &str = "\
@@ -97,6 +97,20 @@ fn ask_3_a_plan_lists_causes_rows_to_compute_a_forecast_and_what_is_saved() {
     assert!(totals["forecast"]["seconds"].as_f64() > Some(0.0) && totals["saved"]["seconds"].as_f64() > Some(0.0));
     let values = planned(&home, &["--values", "--target", "scored"]);
     contains(&values, &["    as: null", "    sql: \"SELECT *, CAST(length(text) AS DOUBLE) * 1.0 AS reward"]);
+}
+
+#[test]
+fn ask_3_tokens_of_models_are_forecast() {
+    let done = fused().fuseline(&["plan", "fusion.yaml", "--json", "--set", "wrpo.beta=0.8"]);
+    let plan = json(&done.stdout);
+    let stages = plan["stages"].as_array().expect("stages");
+    let tokens = |name: &str| {
+        let stage = stages.iter().find(|stage| stage["stage"] == name).expect("listed");
+        stage["forecast"]["tokens"].as_u64()
+    };
+    // Sixteen answers of at most six tokens; a merge reads models and no text.
+    assert!(tokens("answers[model=wrpo]").is_some_and(|tokens| (16..=96).contains(&tokens)), "{}", done.stdout);
+    assert_eq!((tokens("ties"), tokens("graded")), (None, None));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use fuseline_engine::decide::{Decision, decide_with};
 use fuseline_engine::explain::Explainer;
 use fuseline_engine::history::{Forecast, History, forecast};
+use fuseline_engine::plan::Node;
 use fuseline_engine::problem::Problems;
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ struct Totals {
     seconds: f64,
     gpu_hours: f64,
     rows: u64,
+    tokens: u64,
     /// What will or may run and never ran.
     unknown: usize,
     saved_seconds: f64,
@@ -72,21 +74,9 @@ pub fn plan(store: &Path, pipeline: &Pipeline, wanted: &Wanted, values: bool, as
                 writeln!(text, "{:width$}    seed: {}", "", node.seed)?;
             }
         }
-        let (code, changes) = match &decisions[index] {
-            Decision::Run { reason, .. } | Decision::Accept { reason, .. } => {
-                (json!(reason.code), json!(reason.changes))
-            }
-            _ => (Value::Null, json!([])),
-        };
-        let key = match &decisions[index] {
-            Decision::Hit { key, .. } | Decision::Run { key, .. } | Decision::Accept { key, .. } => json!(key),
-            Decision::Maybe { .. } | Decision::Blocked { .. } => Value::Null,
-        };
-        listed.push(json!({
-            "stage": stage, "state": state, "why": why, "code": code, "changes": changes, "key": key,
-            "forecast": forecast, "operator": node.entry.name, "line": node.line,
-            "params": node.resolved.params, "seed": node.seed,
-        }));
+        if as_json {
+            listed.push(entry(node, &decisions[index], state, &why, forecast));
+        }
     }
     if as_json {
         let all = json!({"stages": listed, "notes": plan.notes, "totals": totals.to_json()});
@@ -97,6 +87,23 @@ pub fn plan(store: &Path, pipeline: &Pipeline, wanted: &Wanted, values: bool, as
         exit::print(&format!("{trimmed}{notes}{}", totals.text()))?;
     }
     Ok(if totals.hit < choice.wanted.len() { exit::WORK_FOUND } else { exit::DONE })
+}
+
+/// An instance for programs.
+fn entry(node: &Node, decision: &Decision, state: &str, why: &str, forecast: Option<&Forecast>) -> Value {
+    let (code, changes) = match decision {
+        Decision::Run { reason, .. } | Decision::Accept { reason, .. } => (json!(reason.code), json!(reason.changes)),
+        _ => (Value::Null, json!([])),
+    };
+    let key = match decision {
+        Decision::Hit { key, .. } | Decision::Run { key, .. } | Decision::Accept { key, .. } => json!(key),
+        Decision::Maybe { .. } | Decision::Blocked { .. } => Value::Null,
+    };
+    json!({
+        "stage": node.id.to_string(), "state": state, "why": why, "code": code, "changes": changes, "key": key,
+        "forecast": forecast, "operator": node.entry.name, "line": node.line,
+        "params": node.resolved.params, "seed": node.seed,
+    })
 }
 
 impl Totals {
@@ -122,6 +129,7 @@ impl Totals {
                 self.seconds += forecast.seconds;
                 self.gpu_hours += forecast.gpu_hours;
                 self.rows += forecast.rows.unwrap_or(0);
+                self.tokens += forecast.tokens.unwrap_or(0);
             }
         }
     }
@@ -135,7 +143,8 @@ impl Totals {
                 n => format!(", not counting {n} that never ran"),
             };
             let gpus = if self.gpu_hours > 0.0 { format!(", {:.2} GPU hours", self.gpu_hours) } else { String::new() };
-            text += &format!("forecast: {}{gpus}, {} rows{unknown}\n", seconds(self.seconds), self.rows);
+            let tokens = if self.tokens > 0 { format!(", {} tokens", self.tokens) } else { String::new() };
+            text += &format!("forecast: {}{gpus}, {} rows{tokens}{unknown}\n", seconds(self.seconds), self.rows);
         }
         if self.hit + self.accept > 0 && ahead > 0 {
             let gpus = match self.saved_gpu_hours > 0.0 {
@@ -157,7 +166,8 @@ impl Totals {
         json!({
             "hit": self.hit, "run": self.run, "maybe": self.maybe, "blocked": self.blocked, "accept": self.accept,
             "forecast": {
-                "seconds": self.seconds, "gpu_hours": self.gpu_hours, "rows": self.rows, "stages_that_never_ran": self.unknown,
+                "seconds": self.seconds, "gpu_hours": self.gpu_hours, "rows": self.rows, "tokens": self.tokens,
+                "stages_that_never_ran": self.unknown,
             },
             "saved": {"seconds": self.saved_seconds, "gpu_hours": self.saved_gpu_hours},
         })
@@ -168,6 +178,7 @@ impl Totals {
 fn cost(forecast: &Forecast) -> String {
     let mut parts = vec![format!("about {}", seconds(forecast.seconds))];
     parts.extend(forecast.rows.map(|rows| format!("{rows} rows")));
+    parts.extend(forecast.tokens.map(|tokens| format!("{tokens} tokens")));
     if forecast.gpu_hours > 0.0 {
         parts.push(format!("{:.2} GPU hours", forecast.gpu_hours));
     }

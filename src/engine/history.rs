@@ -4,7 +4,8 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use fuseline_contract::{Digest, Key, StageId};
+use fuseline_contract::rows::{LOGPROB, RESPONSE};
+use fuseline_contract::{Digest, Key, Kind, StageId};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -12,11 +13,15 @@ use crate::decide::{Decider, Decision, Overrides};
 use crate::definition::Definitions;
 use crate::error::Result;
 use crate::ledger::{self, RunEntry, StageEntry};
-use crate::plan::Plan;
-use crate::store::Store;
+use crate::plan::{Node, Plan};
+use crate::store::{Store, table};
 
 /// So many runs are looked at, the latest first.
 const RUNS: usize = 200;
+/// After so many runs a forecast is content with what it has found.
+const ENOUGH: usize = 20;
+/// The column in which rows tell their tokens.
+const TOKENS: &str = "n_tokens";
 
 /// The latest runs of a store; each is read when it is first looked at.
 pub struct History<'s> {
@@ -31,12 +36,17 @@ impl<'s> History<'s> {
         Ok(Self { store, runs })
     }
 
+    /// The runs with the instances that ended in each, the latest first.
+    fn runs(&self) -> impl Iterator<Item = (&RunEntry, &[StageEntry])> {
+        self.runs.iter().map(|(run, stages)| {
+            let stages = stages.get_or_init(|| ledger::stage_entries(self.store, &run.run).unwrap_or_default());
+            (run, stages.as_slice())
+        })
+    }
+
     /// Every instance that ended in a run, those of the latest run first.
     pub fn entries(&self) -> impl Iterator<Item = (&RunEntry, &StageEntry)> {
-        self.runs.iter().flat_map(move |(run, stages)| {
-            let stages = stages.get_or_init(|| ledger::stage_entries(self.store, &run.run).unwrap_or_default());
-            stages.iter().map(move |stage| (run, stage))
-        })
+        self.runs().flat_map(|(run, stages)| stages.iter().map(move |stage| (run, stage)))
     }
 
     /// The latest end of an instance of a pipeline that has a key.
@@ -77,6 +87,8 @@ pub struct Forecast {
     pub gpu_hours: f64,
     /// Rows that it will make.
     pub rows: Option<u64>,
+    /// Tokens that a model will read or write, where rows tell.
+    pub tokens: Option<u64>,
     /// What this rests on.
     pub basis: Basis,
 }
@@ -92,13 +104,14 @@ pub fn forecast(plan: &Plan, history: &History<'_>, decisions: &[Decision]) -> V
     if ahead.is_empty() {
         return forecasts;
     }
-    let known = Known::read(history);
     let overrides = Overrides::default();
     let decider = Decider::new(plan, history.store, &overrides);
     let definitions = Definitions::new(plan);
-    for index in ahead {
-        let node = &plan.nodes[index];
-        let same = definitions.of(index, &decider).and_then(|key| known.by_definition.get(&key));
+    let wanted: Vec<(&Node, Option<Key>)> =
+        ahead.iter().map(|index| (&plan.nodes[*index], definitions.of(*index, &decider))).collect();
+    let known = Known::read(history, &wanted);
+    for (index, (node, definition)) in ahead.into_iter().zip(wanted) {
+        let same = definition.and_then(|key| known.by_definition.get(&key));
         let (entry, basis) = match same {
             Some(entry) => (*entry, Basis::Definition),
             None => match known.of_stage(&node.id, node.entry.name) {
@@ -125,19 +138,35 @@ pub fn forecast(plan: &Plan, history: &History<'_>, decisions: &[Decision]) -> V
         };
         let seconds = entry.seconds * scale;
         let rows = entry.outputs.iter().find_map(|output| output.rows);
+        let scaled = |count: u64| (count as f64 * scale).round() as u64;
         forecasts[index] = Some(Forecast {
             seconds,
             gpu_hours: seconds * f64::from(node.resources.gpus) / 3600.0,
-            rows: rows.map(|rows| (rows as f64 * scale).round() as u64),
+            rows: rows.map(scaled),
+            tokens: tokens(history.store, node, entry).map(scaled),
             basis,
         });
     }
     forecasts
 }
 
+/// The tokens of an earlier instance of a node that has a model make answers or
+/// read texts.
+fn tokens(store: &Store, node: &Node, entry: &StageEntry) -> Option<u64> {
+    let ports = &node.resolved.ports;
+    if !ports.inputs.iter().any(|input| input.kind == Kind::Model) {
+        return None;
+    }
+    let counts = |kind: Kind| matches!(kind, Kind::Rows(rows) if [&RESPONSE, &LOGPROB].contains(&rows));
+    let counted = ports.outputs.iter().find(|output| counts(output.kind))?;
+    let output = entry.outputs.iter().find(|output| output.name == counted.name)?;
+    let sums = output.files.iter().map(|blob| table::sum(&store.blob(blob), TOKENS));
+    sums.sum::<Option<i64>>().and_then(|tokens| u64::try_from(tokens).ok())
+}
+
 /// Whether what is bound is a table.
 fn makes_rows(plan: &Plan, source: &crate::plan::Source) -> bool {
-    plan.nodes[source.node].resolved.ports.outputs[source.output].kind != fuseline_contract::Kind::Model
+    plan.nodes[source.node].resolved.ports.outputs[source.output].kind != Kind::Model
 }
 
 /// The rows of the tables in the parts of a key: a table's content digest has
@@ -157,20 +186,31 @@ struct Known<'h> {
 }
 
 impl<'h> Known<'h> {
-    fn read(history: &'h History<'_>) -> Self {
+    /// Reads runs until all that is wanted is known by its definition, or
+    /// enough runs were read and all is known somehow.
+    fn read(history: &'h History<'_>, wanted: &[(&Node, Option<Key>)]) -> Self {
         let mut known = Self { by_definition: HashMap::new(), by_instance: HashMap::new(), by_stage: HashMap::new() };
-        for (_, stage) in history.entries().filter(|(_, stage)| stage.outcome == "ran") {
-            if let Some(definition) = stage.definition {
-                known.by_definition.entry(definition).or_insert(stage);
+        for (number, (_, stages)) in history.runs().enumerate() {
+            for stage in stages.iter().filter(|stage| stage.outcome == "ran") {
+                if let Some(definition) = stage.definition {
+                    known.by_definition.entry(definition).or_insert(stage);
+                }
+                known.by_instance.entry((stage.id.to_string(), &stage.operator)).or_insert(stage);
+                known.by_stage.entry((&stage.id.stage, &stage.operator)).or_insert(stage);
             }
-            known.by_instance.entry((stage.id.to_string(), &stage.operator)).or_insert(stage);
-            known.by_stage.entry((&stage.id.stage, &stage.operator)).or_insert(stage);
+            let found = |(node, definition): &(&Node, Option<Key>)| {
+                definition.is_some_and(|key| known.by_definition.contains_key(&key))
+                    || (number + 1 >= ENOUGH && known.of_stage(&node.id, node.entry.name).is_some())
+            };
+            if wanted.iter().all(found) {
+                break;
+            }
         }
         known
     }
 
-    fn of_stage(&self, id: &StageId, operator: &'h str) -> Option<&'h StageEntry> {
-        let instance = self.by_instance.get(&(id.to_string(), operator));
+    fn of_stage(&self, id: &StageId, operator: &str) -> Option<&'h StageEntry> {
+        let instance = self.by_instance.get(&(id.to_string(), operator) as &(String, &str));
         instance.or_else(|| self.by_stage.get(&(id.stage.as_str(), operator))).copied()
     }
 }

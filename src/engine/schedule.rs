@@ -361,6 +361,10 @@ impl<'a> Driver<'a> {
             Verdict::Accept(record, _) => {
                 self.shared.store.remember_key(&stage)?;
                 adopt::adopt(self.shared.store, &record)?;
+                if let Some(word) = &record.accepted {
+                    let text = format!("the result for key {} is accepted: {}", word.from.short(), word.why);
+                    (self.shared.on_event)(Event::Note { stage: self.shared.plan.nodes[index].id.clone(), text });
+                }
                 self.hit(index, record);
                 Ok(None)
             }

@@ -232,7 +232,7 @@ fn what_is_not_in_the_key_is_told_apart() {
     bench.run(&chain(3, 2, ""));
     let mut changed = chain(3, 4, "");
     changed.nodes[1].resources.cpus = 3;
-    changed.nodes[1].resolved.params["workers"] = json!(8);
+    Arc::make_mut(&mut changed.nodes[1].resolved).params["workers"] = json!(8);
     changed.nodes[1].seed = 9;
     let explanation = bench.explain(&changed, 1);
     let names: Vec<&str> = explanation.differences.iter().map(|difference| difference.change.what.as_str()).collect();
