@@ -14,7 +14,7 @@ use crate::setting::Setting;
 pub fn lock(store: &Path, pipeline: &Pipeline, output: Option<&Path>) -> anyhow::Result<u8> {
     let setting = Setting::open(store, pipeline)?;
     let lock = Lock::of(&setting.plan, &setting.store, &setting.decide()).map_err(|error| match error.cause {
-        Cause::Input => error.hint(format!("fuseline run {}", pipeline.path.display())),
+        Cause::Input if error.hint.is_none() => error.hint(format!("fuseline run {}", pipeline.path.display())),
         _ => error,
     })?;
     exit::write(lock.to_yaml().as_bytes(), output)

@@ -98,6 +98,11 @@ impl Lock {
         let decider = Decider::new(plan, store, &overrides);
         let mut stages = Vec::with_capacity(plan.nodes.len());
         for (index, (node, decision)) in plan.nodes.iter().zip(decisions).enumerate() {
+            if node.uncacheable {
+                let error =
+                    StageError::input(format!("stage {} is uncacheable: nothing holds it to a result", node.id));
+                return Err(error.hint("lock a pipeline whose stages keep their results"));
+            }
             let Decision::Hit { key, record } = decision else {
                 return Err(StageError::input(format!("stage {} has no result to lock", node.id)));
             };

@@ -165,6 +165,10 @@ fn ask_11_a_lock_names_every_digest_and_tells_what_deviates() {
     };
     let locked = pipeline(2);
     assert!(Lock::of(&locked, &bench.store, &decide(&locked, &bench.store)).is_err(), "nothing is there");
+    let mut always = pipeline(2);
+    always.nodes[0].uncacheable = true;
+    let refused = Lock::of(&always, &bench.store, &decide(&always, &bench.store)).expect_err("nothing to hold it to");
+    assert!(refused.message.contains("loaded is uncacheable"), "{refused}");
     bench.run(&locked);
     let lock = Lock::of(&locked, &bench.store, &decide(&locked, &bench.store)).expect("a lock");
     let lock = Lock::parse(&lock.to_yaml()).expect("it survives its text");
