@@ -53,6 +53,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "select",
             "resources",
             "attempt",
+            "care",
             "secrets",
             "run",
             "worker",

@@ -1,8 +1,12 @@
 //! The command line: what can be typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fuseline_engine::care::gc;
+
+use crate::care;
 
 /// Dataflow for LLM fusion and post-training.
 #[derive(Debug, Parser)]
@@ -232,6 +236,67 @@ pub enum Verb {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Check that the store is whole; exit code 3 if something is damaged.
+    Fsck {
+        /// Check sizes only and leave the bytes of blobs unread.
+        #[arg(long)]
+        fast: bool,
+        /// Move what is damaged to quarantine/, so that the stages that made it run again.
+        #[arg(long)]
+        repair: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which results nobody needs any more; with --yes, move them to the trash.
+    Gc {
+        /// Do it. What earlier collections put in the trash is deleted.
+        #[arg(long)]
+        yes: bool,
+        /// Keep the results of so many latest runs of each pipeline.
+        #[arg(long, value_name = "N", default_value_t = gc::KEEP_RUNS)]
+        keep_runs: usize,
+        /// Keep what was made or used within this time: 14d, 36h, 90m, 0.
+        #[arg(long, value_name = "AGE", default_value = "14d", value_parser = care::age)]
+        min_age: Duration,
+        /// Let go of what kept results were made from.
+        #[arg(long)]
+        forget_inputs: bool,
+        /// Keep results to this size (500MB, 20GB), pins excepted; those unused for longest go first.
+        #[arg(long, value_name = "SIZE", value_parser = care::bytes)]
+        max_bytes: Option<u64>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say how much room each stage's results take.
+    Du {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a stage's results, with what they were made from, under a name.
+    Pin {
+        /// The name.
+        name: String,
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The stage, written as an input is.
+        stage: String,
+    },
+    /// List the pins.
+    Pins {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Free the name of a pin.
+    Unpin {
+        /// The name.
+        name: String,
     },
     /// List the operators, or print the manual of one.
     Ops {

@@ -90,7 +90,7 @@ pub fn runs(store: &Path, as_json: bool) -> anyhow::Result<u8> {
 }
 
 /// Columns as wide as their widest cell, two spaces apart.
-fn columns<const N: usize>(rows: &[[String; N]]) -> anyhow::Result<String> {
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> anyhow::Result<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
@@ -105,7 +105,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> anyhow::Result<String> {
 }
 
 /// Bytes for people, in powers of 1000.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),

@@ -2,6 +2,7 @@
 //! model is done by `fuseline-worker`, so this executable links no libtorch.
 
 mod args;
+mod care;
 mod diff;
 mod exit;
 mod listing;
@@ -67,6 +68,23 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         }
         Verb::Path { pipeline, stage } => listing::path(store, pipeline, stage),
         Verb::Runs { json } => listing::runs(store, *json),
+        Verb::Fsck { fast, repair, json } => {
+            care::fsck(store, fuseline_engine::care::fsck::Options { fast: *fast, repair: *repair }, *json)
+        }
+        Verb::Gc { yes, keep_runs, min_age, forget_inputs, max_bytes, json } => {
+            let options = fuseline_engine::care::gc::Options {
+                keep_runs: *keep_runs,
+                min_age: *min_age,
+                forget_inputs: *forget_inputs,
+                max_bytes: *max_bytes,
+                ..fuseline_engine::care::gc::Options::default()
+            };
+            care::gc(store, &options, *yes, *json)
+        }
+        Verb::Du { pipeline, json } => care::du(store, pipeline, *json),
+        Verb::Pin { name, pipeline, stage } => care::pin(store, name, pipeline, stage),
+        Verb::Pins { json } => care::pins(store, *json),
+        Verb::Unpin { name } => care::unpin(store, name),
         Verb::Ops { name } => ops::ops(name.as_deref()),
         Verb::Schema => ops::schema(),
     }

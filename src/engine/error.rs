@@ -12,6 +12,9 @@ use fuseline_contract::{Cause, Digest, StageError};
 /// What to do about a store that cannot be written.
 const OTHER_STORE: &str = "choose a folder that you may write with --store DIR or FUSELINE_STORE";
 
+/// What to do about a disk that fails.
+const FAILING_DISK: &str = "look for faults of the disk in the system's log, then run again: finished stages are kept, and fuseline fsck checks them";
+
 /// A failure of the store, the scheduler or a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -146,6 +149,8 @@ impl Error {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
                     Some(OTHER_STORE.to_owned())
                 }
+                io::ErrorKind::WriteZero => Some(FAILING_DISK.to_owned()),
+                _ if source.raw_os_error() == Some(nix::errno::Errno::EIO as i32) => Some(FAILING_DISK.to_owned()),
                 // Below /proc and its like nothing can be made.
                 io::ErrorKind::NotFound if what.starts_with("create") => Some(OTHER_STORE.to_owned()),
                 _ => None,

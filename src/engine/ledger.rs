@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{At, Error, Result};
 use crate::here::{host, now_ms};
 use crate::plan::Resources;
-use crate::store::{OutputRecord, Store, seal, write_replacing};
+use crate::store::{OutputRecord, Store, seal};
 
 /// A run, as in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ pub struct StageEntry {
 
 /// The ledger of a run that goes on.
 pub struct Ledger {
+    store: Store,
     folder: PathBuf,
     entry: RunEntry,
     stages: Mutex<BufWriter<File>>,
@@ -123,7 +124,7 @@ impl Ledger {
         };
         let path = folder.join("stages.ndjson");
         let stages = Mutex::new(BufWriter::new(File::create(&path).at("create", &path)?));
-        let ledger = Self { folder, entry, stages };
+        let ledger = Self { store: store.clone(), folder, entry, stages };
         ledger.write()?;
         Ok(ledger)
     }
@@ -134,7 +135,8 @@ impl Ledger {
     }
 
     fn write(&self) -> Result<()> {
-        write_replacing(&self.folder.join("run.json"), &self.folder.join("run.json.new"), &seal::seal(&self.entry))
+        let point = if self.entry.exit.is_none() { "ledger-begun" } else { "ledger-ended" };
+        self.store.write_replacing(&self.folder.join("run.json"), &seal::seal(&self.entry), point)
     }
 
     /// Notes the end of an instance. Hits may come in thousands, and wait in
@@ -144,7 +146,7 @@ impl Ledger {
         line.push(b'\n');
         let mut file = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let written = file.write_all(&line).and_then(|()| if entry.outcome == "hit" { Ok(()) } else { file.flush() });
-        written.at("write", &self.folder.join("stages.ndjson"))
+        written.and_then(|()| self.store.faults().pass("ledger-noted")).at("write", &self.folder.join("stages.ndjson"))
     }
 
     /// Writes what waits in memory.
@@ -352,7 +354,7 @@ impl Latest {
             return Ok(());
         }
         let bytes = seal::seal(&now);
-        write_replacing(&Self::path(store, pipeline), &store.temporary("index"), &bytes)
+        store.write_replacing(&Self::path(store, pipeline), &bytes, "index-written")
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod attempt;
 mod bind;
+pub mod care;
 pub mod choice;
 pub mod decide;
 mod definition;

@@ -27,7 +27,7 @@ use crate::ledger::{Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
 use crate::publisher::Publisher;
 use crate::resources::{Granted, Machine, Pool};
-use crate::store::lease::{Asked, Claim, Watch};
+use crate::store::lease::{Asked, Claim, RUN, Watch};
 use crate::store::{Record, Store, adopt, publish};
 use crate::why::Reason;
 use crate::worker;
@@ -189,6 +189,8 @@ pub fn run(
     store.prepare()?;
     let wanted = needed(plan, options.targets.as_ref(), &options.overrides);
     let ledger = Ledger::begin(store, &plan.name, wanted.len())?;
+    let name = format!("{RUN}{}", ledger.run());
+    let _claim = store.try_claim(&name, ledger.run(), &mut Watch::default())?;
     on_event(Event::RunStarted { run: ledger.run().to_owned(), pipeline: plan.name.clone(), instances: wanted.len() });
     let has_gpus = !options.machine.gpus.is_empty();
     let publisher = Publisher::start(store)?;
@@ -351,6 +353,7 @@ impl<'a> Driver<'a> {
         let (stage, verdict) = self.decider.decide(index, &content)?;
         self.keys.insert(index, stage.key);
         match verdict {
+            Verdict::Hit(record) if !self.shared.store.rely_on(&record) => self.decide(index),
             Verdict::Hit(record) => {
                 if self.left_over.contains(&stage.key) {
                     sweep(self.shared.store, &stage.key);

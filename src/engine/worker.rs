@@ -114,7 +114,8 @@ pub fn main(attempt: &Path, runners: &[Runner]) -> u8 {
             cause => cause.exit_code(),
         },
         Err(error) => {
-            eprintln!("{error}");
+            // On a full disk it cannot be said; the driver finds out.
+            let _ = writeln!(io::stderr(), "{error}");
             error.cause.exit_code()
         }
     }

@@ -213,6 +213,12 @@ fn crash(spec: &Spec, status: ExitStatus, folder: &Path) -> StageError {
     let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
     let words = if last.is_empty() { String::new() } else { format!("; its last words:\n  {last}") };
+    if status.code().is_some()
+        && let Err(error) = probe(folder)
+    {
+        // A worker on a full disk can leave no result; the disk says so to us too.
+        return error.into();
+    }
     match (status.signal(), status.code()) {
         (Some(9), _) => StageError::environment(format!("the worker of {} was killed{words}", spec.stage))
             .hint("most likely the machine ran out of memory: give the stage smaller batches, or run fewer at once with --jobs 1"),
@@ -228,6 +234,12 @@ fn crash(spec: &Spec, status: ExitStatus, folder: &Path) -> StageError {
             StageError::bug(format!("the worker of {} ended with {code} and no result{words}", spec.stage))
         }
     }
+}
+
+/// Whether something can be written beside an attempt.
+fn probe(folder: &Path) -> Result<(), crate::error::Error> {
+    let path = folder.join("probe");
+    fs::write(&path, [0; 1 << 16]).at("write", &path)
 }
 
 #[cfg(test)]

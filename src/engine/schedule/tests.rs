@@ -21,7 +21,6 @@ use crate::why::Code;
 
 mod asked;
 mod reasons;
-
 mod secret;
 mod sharing;
 

@@ -3,13 +3,17 @@
 //!
 //! `FUSELINE_FAULT=POINT:ACTION[:N]` acts when POINT is passed for the N-th
 //! time (the first by default): `kill` ends the process at once by SIGKILL,
-//! `full` reports a full disk. Without the variable a point costs one
-//! comparison. Points, in the order of publication: `outputs-written`,
-//! `blob-synced`, `blob-linked`, `folders-synced`, `record-written`,
-//! `record-linked`, `work-removed`.
+//! `full` reports a full disk, `eio` a failing one, as `fsync` does, and
+//! `short` a write that ended early, which it did: half of the file is gone.
+//! Without the variable a point costs one comparison. The points are [`POINTS`]
+//! and [`NOTES`].
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
 
 /// Every point, in the order in which publication passes them.
 pub const POINTS: [&str; 7] = [
@@ -22,6 +26,13 @@ pub const POINTS: [&str; 7] = [
     "work-removed",
 ];
 
+/// Points at which a run writes what is no result: the preimage of a key, the
+/// ledger, the index.
+pub const NOTES: [&str; 5] = ["key-written", "ledger-begun", "ledger-noted", "ledger-ended", "index-written"];
+
+/// Within a collection of garbage: something was moved to the trash.
+const TRASHED: &str = "trashed";
+
 /// Where to fail, and how.
 #[derive(Debug, Default)]
 pub struct Faults {
@@ -33,6 +44,8 @@ pub struct Faults {
 enum Action {
     Kill,
     Full,
+    Eio,
+    Short,
 }
 
 impl Faults {
@@ -44,24 +57,44 @@ impl Faults {
     /// Reads `POINT:ACTION[:N]`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
-        let point = parts.next().filter(|point| POINTS.contains(point))?;
+        let known = |point: &&str| POINTS.contains(point) || NOTES.contains(point) || *point == TRASHED;
+        let point = parts.next().filter(known)?;
         let action = match parts.next()? {
             "kill" => Action::Kill,
             "full" => Action::Full,
+            "eio" => Action::Eio,
+            "short" => Action::Short,
             _ => return None,
         };
         let left = parts.next().map_or(Some(1), |n| n.parse().ok())?;
         Some(Self { planned: Some((point.to_owned(), action)), left: AtomicU32::new(left) })
     }
 
-    /// Passes a point.
+    /// Passes a point at which nothing has just been written.
     pub(crate) fn pass(&self, point: &'static str) -> io::Result<()> {
+        self.pass_written(point, None)
+    }
+
+    /// Passes a point at which a file has just been written.
+    pub(crate) fn pass_file(&self, point: &'static str, written: &Path) -> io::Result<()> {
+        self.pass_written(point, Some(written))
+    }
+
+    fn pass_written(&self, point: &'static str, written: Option<&Path>) -> io::Result<()> {
         let Some((planned, action)) = &self.planned else { return Ok(()) };
         if planned != point || self.left.fetch_sub(1, Ordering::Relaxed) != 1 {
             return Ok(());
         }
         match action {
-            Action::Full => Err(io::ErrorKind::StorageFull.into()),
+            Action::Full => Err(Errno::ENOSPC.into()),
+            Action::Eio => Err(Errno::EIO.into()),
+            Action::Short => {
+                if let Some(path) = written {
+                    let file = File::options().write(true).open(path)?;
+                    file.set_len(file.metadata()?.len() / 2)?;
+                }
+                Err(io::ErrorKind::WriteZero.into())
+            }
             Action::Kill => {
                 let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
                 Ok(())
@@ -82,5 +115,15 @@ mod tests {
         assert!(faults.pass("blob-linked").is_err());
         assert!(faults.pass("blob-linked").is_ok());
         assert!(Faults::parse("nowhere:kill").is_none());
+    }
+
+    #[test]
+    fn a_short_write_leaves_half() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "12345678").expect("written");
+        let faults = Faults::parse("record-written:short").expect("parses");
+        let error = faults.pass_file("record-written", file.path()).expect_err("it was short");
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        assert_eq!(std::fs::read_to_string(file.path()).expect("read"), "1234");
     }
 }

@@ -18,7 +18,7 @@ use fuseline_contract::value::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::store::{Store, seal, write_replacing};
+use crate::store::{Store, seal};
 
 /// Files at least this large are hashed through a memory map by all cores.
 const LARGE: u64 = 1 << 20;
@@ -105,7 +105,7 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
     {
         let bytes = seal::seal(&Known { path: absolute, files: settled });
         // Without it the file is hashed again next time, nothing worse.
-        let _ = write_replacing(&index, &store.temporary("file"), &bytes);
+        let _ = store.write_replacing(&index, &bytes, "index-written");
     }
 
     let size = files.values().map(|digest| digest.size).sum();

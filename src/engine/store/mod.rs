@@ -10,7 +10,8 @@
 //! index/                     rebuildable: the last key of each stage, digests of external files
 //! work/<stage key>/<attempt>/ scratch of a running attempt
 //! locks/ leases/             who works on what
-//! tmp/ quarantine/
+//! roots/                     pins: names whose results are kept
+//! tmp/ trash/ quarantine/
 //! ```
 //!
 //! A blob verifies itself by its name; records, preimages, the ledger and the
@@ -24,7 +25,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use fuseline_contract::{Digest, Key, Table};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ use crate::error::{At, Error, Result};
 
 pub mod adopt;
 pub mod content;
-mod disk;
+pub(crate) mod disk;
 pub mod fault;
 pub mod files;
 pub mod lease;
@@ -41,14 +42,15 @@ pub mod manifest;
 pub mod publish;
 pub mod seal;
 pub mod table;
+pub(crate) mod touch;
 mod view;
 
 pub use fault::Faults;
 pub use manifest::{Acceptance, ArtifactKind, InputRecord, Manifest, OutputRecord, Record};
 
 const FORMAT: &str = "fuseline store 1 blake3";
-const FOLDERS: [&str; 11] =
-    ["cas", "views", "ac", "keys", "runs", "index", "work", "locks", "leases", "tmp", "quarantine"];
+const FOLDERS: [&str; 13] =
+    ["cas", "views", "ac", "keys", "runs", "index", "roots", "work", "locks", "leases", "tmp", "trash", "quarantine"];
 
 /// A store on a local or shared file system. Clones share what is known.
 #[derive(Debug, Clone)]
@@ -64,6 +66,8 @@ struct Known {
     verified: Mutex<HashSet<Digest>>,
     faults: Faults,
     leases: lease::Leases,
+    /// Whether a collection went on when this process first looked.
+    collecting: OnceLock<bool>,
 }
 
 /// What a key was made of, for people and for `why`.
@@ -106,7 +110,7 @@ impl Store {
     fn check_format(&self) -> Result<bool> {
         let path = self.root.join("format");
         match fs::read_to_string(&path) {
-            Ok(text) if text.trim_end() == FORMAT => Ok(true),
+            Ok(text) if text.strip_suffix('\n') == Some(FORMAT) => Ok(true),
             Ok(text) => Err(Error::Format {
                 root: self.root.clone(),
                 found: text.lines().next().unwrap_or_default().to_owned(),
@@ -342,7 +346,22 @@ impl Store {
             return Ok(());
         }
         let preimage = Preimage { key: key.key, parts: key.parts.to_json() };
-        write_replacing(&path, &self.temporary("key"), &seal::seal(&preimage))
+        self.write_replacing(&path, &seal::seal(&preimage), "key-written")
+    }
+
+    /// Writes a file beside and renames it into place; for what is no result. Nothing is left of
+    /// a failure.
+    pub(crate) fn write_replacing(&self, path: &Path, bytes: &[u8], point: &'static str) -> Result<()> {
+        let folder = path.parent().expect("a file in the store");
+        fs::create_dir_all(folder).at("create", folder)?;
+        let temporary = self.temporary("note");
+        let written = fs::write(&temporary, bytes)
+            .and_then(|()| self.faults().pass_file(point, &temporary))
+            .and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written.at("write", path)
     }
 
     /// The folder of an attempt.
@@ -360,14 +379,6 @@ impl Store {
         let entries = fs::read_dir(self.root.join("work")).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
-}
-
-/// Writes a file beside and renames it into place; for what is rebuildable.
-pub(crate) fn write_replacing(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().expect("a file in the store");
-    fs::create_dir_all(folder).at("create", folder)?;
-    fs::write(temporary, bytes).at("write", temporary)?;
-    fs::rename(temporary, path).at("write", path)
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ pub fn together(store: &Store, results: Vec<Pending>) -> Vec<Result<Committed>> 
 /// Puts bytes as a blob of their own: a log.
 pub fn put_bytes(store: &Store, bytes: &[u8]) -> Result<Digest> {
     let digest = Digest::of_bytes(bytes);
-    if !store.has(&digest) {
+    if !(store.has(&digest) && store.touch(&store.blob(&digest))) {
         let (temporary, mut touched) = (store.temporary("blob"), BTreeSet::new());
         fs::write(&temporary, bytes).at("write", &temporary)?;
         settle(store.root(), std::slice::from_ref(&temporary))?;
@@ -199,7 +199,7 @@ impl Group<'_> {
         self.settle();
         self.each(|store, member| {
             let Some(draft) = &member.draft else { return Ok(()) };
-            store.faults().pass("record-written").at("write", &draft.temporary)?;
+            store.faults().pass_file("record-written", &draft.temporary).at("write", &draft.temporary)?;
             match create_only(&draft.temporary, &draft.to)? {
                 true => drop(member.touched.insert(draft.to.parent().expect("inside the store").to_owned())),
                 false => member.draft = None,
@@ -227,7 +227,7 @@ fn draft(store: &Store, member: &mut Member) -> Result<()> {
     record.outputs.clone_from(&member.outputs);
     let answering = store.record(&record.key);
     if let Some(answering) = &answering {
-        if answering.same_outputs(&record) {
+        if answering.same_outputs(&record) && store.rely_on(answering) {
             member.end = Some(Ok(Committed { record: answering.clone(), differed: false }));
             return Ok(());
         }
@@ -250,14 +250,17 @@ fn draft(store: &Store, member: &mut Member) -> Result<()> {
 }
 
 fn move_blob(store: &Store, from: &Path, digest: &Digest, touched: &mut BTreeSet<PathBuf>) -> Result<()> {
+    store.faults().pass_file("blob-synced", from).at("write", from)?;
     fs::set_permissions(from, Permissions::from_mode(0o444)).at("write", from)?;
-    store.faults().pass("blob-synced").at("write", from)?;
     let to = store.blob(digest);
     let folder = make_folder(&to, touched)?;
     if to.exists() && !store.has(digest) {
         store.quarantine(digest)?;
     }
-    create_only(from, &to)?;
+    if !create_only(from, &to)? && !store.touch(&to) {
+        // The collector took it in this moment.
+        return Err(Error::BlobMissing { digest: *digest });
+    }
     store.mark_verified(digest);
     touched.insert(folder);
     store.faults().pass("blob-linked").at("write", &to)
