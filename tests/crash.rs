@@ -1,10 +1,14 @@
 //! Killed runs: at any moment, at most the unfinished stages are lost, and the
 //! next run gives the same bytes.
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use fuseline_engine::store::fault::POINTS;
+
+use serde_json::Value;
 
 use crate::harness::{Done, Home, LONG};
 
@@ -79,7 +83,7 @@ fn interrupted_while_training() {
 }
 
 /// A stage of this process, then one of a worker.
-const TWO: &str = "\
+pub const TWO: &str = "\
 name: two
 seed: 1
 stages:
@@ -88,7 +92,7 @@ stages:
 ";
 
 /// The lessons and the vocabulary.
-fn results(home: &Home) -> (String, Vec<u8>) {
+pub fn results(home: &Home) -> (String, Vec<u8>) {
     let lessons = home.ok(&["sql", "two.yaml", "SELECT * FROM lessons.examples", "--format", "json"]);
     let folder = home.ok(&["path", "two.yaml", "vocabulary"]);
     let vocabulary = std::fs::read(home.path(folder.trim()).join("tokenizer.json")).expect("a tokenizer");
@@ -124,4 +128,100 @@ fn killed_at_every_point_of_publication() {
         let left: Vec<_> = std::fs::read_dir(home.path("store/work")).expect("the store has it").collect();
         assert!(left.is_empty(), "{point}: {left:?}");
     }
+}
+
+/// Sampling, training, merging in about a second.
+const SMALL: &str = include_str!("tiny/crash.yaml");
+
+/// How many kills; 1000 have been survived, see `benches/README.md`.
+fn kills(by_default: u32) -> u32 {
+    std::env::var("FUSELINE_KILLS").map_or(by_default, |text| text.parse().expect("FUSELINE_KILLS is a number"))
+}
+
+/// Numbers in 0..1 from a seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Starts a run in a process group of its own.
+fn start(home: &Home) -> Child {
+    use std::os::unix::process::CommandExt;
+    let mut command = home.command(&["run", "small.yaml"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().expect("the program starts")
+}
+
+/// Kills runs at random instants until so many have died, `at_once` of them on
+/// one store; whenever a run gets through, and at the end, the result is held
+/// against the undisturbed one and a new store begun.
+fn kill_at_random(seed: u64, kills: u32, at_once: usize) {
+    let table = |home: &Home| home.ok(&["table", "small.yaml", "--format", "csv"]);
+    let fresh = || {
+        let home = Home::new();
+        home.write("small.yaml", SMALL);
+        home
+    };
+    let undisturbed = fresh();
+    let clock = Instant::now();
+    undisturbed.ok(&["run", "small.yaml"]);
+    let (whole, expected) = (clock.elapsed(), table(&undisturbed));
+    let mut random = Random(seed);
+    let (mut home, mut killed, mut stores) = (fresh(), 0, 0);
+    while killed < kills {
+        let mut runs: Vec<Child> = (0..at_once).map(|_| start(&home)).collect();
+        std::thread::sleep(whole.mul_f64(random.next() * 0.8));
+        // All of them, or all but one that goes on beside.
+        let spared = usize::from(at_once > 1 && random.next() < 0.5);
+        for run in runs.iter_mut().skip(spared) {
+            // The driver alone, whose workers then find themselves alone; or a worker, too.
+            if random.next() < 0.3 {
+                home.kill_a_worker(random.next());
+            }
+            run.kill().expect("it can be killed");
+        }
+        let mut through = false;
+        for mut run in runs {
+            let status = run.wait().expect("the run ends");
+            killed += u32::from(status.signal() == Some(9));
+            through |= status.success();
+        }
+        home.wait_for_workers();
+        if through || killed >= kills {
+            home.ok(&["run", "small.yaml"]);
+            assert_eq!(table(&home), expected, "seed {seed}, store {stores}, after {killed} kills");
+            assert_left_clean(&home);
+            (home, stores) = (fresh(), stores + 1);
+        }
+    }
+    println!("seed {seed}: {killed} kills, {stores} stores");
+}
+
+/// Neither `fsck` nor `gc` finds anything to complain about, and nothing is needed again.
+fn assert_left_clean(home: &Home) {
+    let checked = home.fuseline(&["fsck"]);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    let collected: Value =
+        serde_json::from_str(&home.ok(&["gc", "--yes", "--min-age", "0", "--keep-runs", "1", "--json"])).expect("JSON");
+    assert_eq!(collected["records"], serde_json::json!([]), "the last run's results are all that there is");
+    for folder in ["work", "leases", "locks", "quarantine"] {
+        let left: Vec<_> = std::fs::read_dir(home.path("store").join(folder)).expect("a folder").flatten().collect();
+        assert!(left.is_empty(), "{folder}: {left:?}");
+    }
+    assert_eq!(home.ran("small.yaml", &[]), [""; 0]);
+}
+
+#[test]
+fn ask_30_killed_at_random_instants_the_bytes_are_those_of_an_undisturbed_run() {
+    kill_at_random(1, kills(8), 1);
+}
+
+#[test]
+fn ask_28_killed_at_random_instants_while_two_share_the_store() {
+    kill_at_random(2, kills(8), 2);
 }

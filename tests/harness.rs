@@ -72,6 +72,22 @@ impl Home {
         lines.map(|line| String::from_utf8_lossy(&line).into_owned()).filter(|line| line.contains(&here)).collect()
     }
 
+    /// Kills one of the processes that work for the store here, if there is any; which, in 0..1.
+    pub fn kill_a_worker(&self, which: f64) {
+        let here = self.0.path().to_string_lossy().into_owned();
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let works = |process: &std::path::PathBuf| {
+            let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&here)
+        };
+        let workers: Vec<PathBuf> = processes.flatten().map(|process| process.path()).filter(works).collect();
+        if let Some(worker) = workers.get((which * workers.len() as f64) as usize) {
+            let id = worker.file_name().expect("a process has an id");
+            // It may have ended by itself.
+            let _ = Command::new("kill").arg("-KILL").arg(id).stderr(Stdio::null()).status();
+        }
+    }
+
     /// Waits until no process works for the store here.
     pub fn wait_for_workers(&self) {
         while !self.workers().is_empty() {

@@ -1,8 +1,10 @@
 //! Whole-program tests, in one binary so that there is one link.
 
 mod bad_input;
+mod care;
 mod cli;
 mod crash;
+mod faults;
 mod harness;
 mod incremental;
 mod language;

@@ -21,6 +21,7 @@ use crate::why::Code;
 
 mod asked;
 mod reasons;
+mod rot;
 mod secret;
 mod sharing;
 
