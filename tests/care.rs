@@ -1,9 +1,11 @@
 //! Care of a store: what takes room, what may go, what is damaged.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::crash::{TWO, results};
-use crate::harness::Home;
+use crate::crash::{SMALL, TWO, results};
+use crate::harness::{Done, Home, ran};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("it prints JSON")
@@ -119,4 +121,29 @@ fn a_store_that_is_not_there_is_not_an_empty_one() {
     let wrong = two().fuseline(&["gc", "--min-age", "fortnight"]);
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.stderr.contains("14d"), "{}", wrong.stderr);
+}
+
+#[test]
+fn ask_28_two_runs_at_once_make_each_stage_once() {
+    let home = Home::new();
+    home.write("small.yaml", SMALL);
+    let start = || {
+        let mut command = home.command(&["run", "small.yaml", "--json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+    };
+    let runs = [start(), start()].map(|run| Done::of(run.wait_with_output().expect("the run ends")));
+    let mut made = Vec::new();
+    for done in &runs {
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        made.extend(ran(&done.stdout));
+    }
+    made.sort();
+    let mut once = made.clone();
+    once.dedup();
+    assert_eq!(made, once, "a stage was made twice");
+    assert_eq!(made.len(), 11);
+    assert!(home.ok(&["fsck"]).contains("the store is whole"));
+    for folder in ["work", "leases", "locks", "tmp"] {
+        assert_eq!(std::fs::read_dir(home.path("store").join(folder)).expect("a folder").count(), 0, "{folder}");
+    }
 }

@@ -131,7 +131,7 @@ fn killed_at_every_point_of_publication() {
 }
 
 /// Sampling, training, merging in about a second.
-const SMALL: &str = include_str!("tiny/crash.yaml");
+pub const SMALL: &str = include_str!("tiny/crash.yaml");
 
 /// How many kills; 1000 have been survived, see `benches/README.md`.
 fn kills(by_default: u32) -> u32 {
@@ -218,10 +218,10 @@ fn assert_left_clean(home: &Home) {
 
 #[test]
 fn ask_30_killed_at_random_instants_the_bytes_are_those_of_an_undisturbed_run() {
-    kill_at_random(1, kills(8), 1);
+    kill_at_random(1, kills(6), 1);
 }
 
 #[test]
 fn ask_28_killed_at_random_instants_while_two_share_the_store() {
-    kill_at_random(2, kills(8), 2);
+    kill_at_random(2, kills(6), 2);
 }

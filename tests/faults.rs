@@ -13,38 +13,51 @@ fn assert_whole(home: &Home, what: &str) {
     assert_eq!(checked.code, Some(0), "{what}: {}{}", checked.stdout, checked.stderr);
 }
 
+/// What a fault does, and what is said of it.
+const ACTIONS: [(&str, &str); 3] =
+    [("full", "free some disk space"), ("eio", "faults of the disk"), ("short", "faults of the disk")];
+
+/// Runs the pipeline with a fault, which must end in a clear error and a whole store.
+fn fail(home: &Home, more: &[&str], fault: &str, hint: &str) {
+    let arguments: Vec<&str> = ["run", "two.yaml"].iter().chain(more).copied().collect();
+    let done = Done::of(home.command(&arguments).env("FUSELINE_FAULT", fault).output().expect("the program starts"));
+    assert_eq!(done.code, Some(3), "{fault}: {}", done.stderr);
+    assert!(done.stderr.contains(hint), "{fault}: {}", done.stderr);
+    assert!(!done.stderr.contains("panic"), "{fault}: {}", done.stderr);
+    assert_whole(home, fault);
+}
+
 #[test]
-fn ask_30_a_failing_write_anywhere_is_a_clear_error_and_a_rerun_succeeds() {
+fn ask_30_a_failing_write_of_the_driver_is_a_clear_error_and_a_rerun_succeeds() {
+    let lessons = |home: &Home| home.ok(&["sql", "two.yaml", "SELECT * FROM lessons.examples", "--format", "json"]);
+    let whole = Home::new();
+    whole.write("two.yaml", TWO);
+    whole.ok(&["run", "two.yaml", "--target", "lessons"]);
+    let expected = lessons(&whole);
+    for point in POINTS.iter().chain(&NOTES) {
+        for (action, hint) in ACTIONS {
+            let home = Home::new();
+            home.write("two.yaml", TWO);
+            fail(&home, &["--target", "lessons"], &format!("{point}:{action}"), hint);
+            home.ok(&["run", "two.yaml", "--target", "lessons"]);
+            assert_eq!(lessons(&home), expected, "{point}:{action}");
+        }
+    }
+}
+
+#[test]
+fn ask_30_a_failing_write_of_a_worker_is_a_clear_error_and_a_rerun_succeeds() {
     let whole = Home::new();
     whole.write("two.yaml", TWO);
     whole.ok(&["run", "two.yaml"]);
     let expected = results(&whole);
-    for point in POINTS.iter().chain(&NOTES) {
-        for (action, hint) in
-            [("full", "free some disk space"), ("eio", "faults of the disk"), ("short", "faults of the disk")]
-        {
-            let what = format!("{point}:{action}");
-            let home = Home::new();
-            home.write("two.yaml", TWO);
-            let faulty = |more: &[&str]| {
-                let arguments: Vec<&str> = ["run", "two.yaml"].iter().chain(more).copied().collect();
-                let output = home.command(&arguments).env("FUSELINE_FAULT", &what).output();
-                Done::of(output.expect("the program starts"))
-            };
-            // First in a stage of the driver, then, for what a worker does, in one of a worker.
-            for (more, before) in [(&["--target", "lessons"][..], None), (&[], Some("lessons"))] {
-                if let Some(stage) = before {
-                    home.ok(&["run", "two.yaml", "--target", stage]);
-                }
-                let done = faulty(more);
-                assert_eq!(done.code, Some(3), "{what}: {}", done.stderr);
-                assert!(done.stderr.contains(hint), "{what}: {}", done.stderr);
-                assert!(!done.stderr.contains("panic"), "{what}: {}", done.stderr);
-                assert_whole(&home, &what);
-            }
-            home.ok(&["run", "two.yaml"]);
-            assert_eq!(results(&home), expected, "{what}");
-        }
+    for (point, (action, hint)) in POINTS.iter().zip(ACTIONS.iter().cycle()) {
+        let home = Home::new();
+        home.write("two.yaml", TWO);
+        home.ok(&["run", "two.yaml", "--target", "lessons"]);
+        fail(&home, &[], &format!("{point}:{action}"), hint);
+        home.ok(&["run", "two.yaml"]);
+        assert_eq!(results(&home), expected, "{point}:{action}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Several runs, or hosts, on one store.
 
 use super::*;
+use crate::care::gc::{Options, gc};
 use crate::store::seal;
 
 /// What would have to be known of a stage to run it in a worker of its own.
@@ -85,4 +86,39 @@ fn ask_28_a_run_that_was_taken_for_dead_takes_the_result_that_is_there() {
     let summary = bench.run(&plan);
     assert_eq!(summary.cause, None, "{:?}", summary.failed);
     assert_eq!(bench.values(&summary, 0), [2], "it was tried again after the other's lease");
+}
+
+/// Sets the times of everything below a folder.
+fn date(folder: &Path, time: std::time::SystemTime) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        if entry.path().is_dir() {
+            date(&entry.path(), time);
+        }
+        fs::File::open(entry.path()).expect("there").set_modified(time).expect("set");
+    }
+}
+
+#[test]
+fn ask_30_a_clock_that_went_back_or_ahead_changes_no_result() {
+    let bench = Bench::new();
+    let external = bench.home.path().join("numbers.txt");
+    let plan = plan(vec![
+        node("loaded", "load", json!({"path": external}), &[]),
+        node("scaled", "scale", json!({"by": 2}), &[0]),
+    ]);
+    let days = Duration::from_secs(3 * 24 * 3600);
+    for (number, text) in ["1", "2", "3"].into_iter().enumerate() {
+        fs::write(&external, text).expect("written");
+        let now = std::time::SystemTime::now();
+        // As written now, before the clock went back, and after it went ahead.
+        let time = [now, now + days, now - days][number];
+        fs::File::open(&external).expect("there").set_modified(time).expect("set");
+        assert_eq!(bench.ran(&plan), ["loaded", "scaled"], "{text}");
+        date(bench.store.root(), time);
+        let summary = bench.run(&plan);
+        assert_eq!((summary.hits.len(), bench.values(&summary, 1)), (2, vec![2 * (number as i64 + 1)]));
+        let collected = gc(&bench.store, &Options { min_age: days / 3, ..Options::default() }, true);
+        assert_eq!(collected.expect("collected").records, [], "the last run's results stay");
+        assert_eq!(bench.ran(&plan), [""; 0]);
+    }
 }
