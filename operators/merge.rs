@@ -7,14 +7,21 @@ use fuseline_contract::{
 };
 use fuseline_weights::{Audience, Folder, Method, Options};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Parameters of `merge`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The method and its parameters: `{method: ties, weights: 1.0, density: 0.5}`.
+    #[serde(deserialize_with = "with_defaults")]
+    #[schemars(with = "Method")]
     pub how: Method,
+}
+
+/// A default that is written out is no change.
+fn with_defaults<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+    Method::deserialize(deserializer).map(Method::with_defaults)
 }
 
 /// See [`Operator::MANUAL`].

@@ -158,6 +158,33 @@ impl Method {
         problems
     }
 
+    /// Writes out every default of a parameter that the method takes, so that leaving it out and giving it are one
+    /// setting.
+    #[must_use]
+    pub fn with_defaults(mut self) -> Self {
+        let row = self.row();
+        let takes = |name: &str| row.parameters.iter().any(|parameter| parameter.name == name);
+        if takes("density") {
+            self.density.get_or_insert(PerModel::All(DEFAULT_DENSITY));
+        }
+        if takes("normalize") {
+            self.normalize.get_or_insert(row.normalize);
+        }
+        if takes("lambda") {
+            self.lambda.get_or_insert(DEFAULT_LAMBDA);
+        }
+        if takes("consensus") {
+            self.consensus.get_or_insert(DEFAULT_CONSENSUS);
+        }
+        if takes("variant") {
+            self.variant.get_or_insert(DEFAULT_VARIANT);
+        }
+        if takes("select_topk") {
+            self.select_topk.get_or_insert(DEFAULT_SELECT_TOPK);
+        }
+        self
+    }
+
     /// Fills in the defaults for `n_models` models.
     ///
     /// # Errors
@@ -343,6 +370,20 @@ mod tests {
             assert_eq!(serde_json::to_string(&method).unwrap(), text);
             assert_eq!(method.check(), [] as [String; 0]);
         }
+    }
+
+    #[test]
+    fn defaults_of_what_the_method_takes_are_written_out() {
+        let filled = |text: &str| serde_json::to_string(&parse(text).unwrap().with_defaults()).unwrap();
+        assert_eq!(
+            filled(r#"{"method":"linear","weights":2}"#),
+            r#"{"method":"linear","weights":2.0,"normalize":true}"#
+        );
+        assert_eq!(
+            filled(r#"{"method":"ties","weights":1,"lambda":0.5}"#),
+            r#"{"method":"ties","weights":1.0,"density":1.0,"normalize":true,"lambda":0.5,"consensus":"sum"}"#
+        );
+        assert_eq!(filled(r#"{"method":"sce"}"#), r#"{"method":"sce","variant":"fuseai","select_topk":1.0}"#);
     }
 
     #[test]
