@@ -2,6 +2,7 @@
 //! use this one function, so they cannot disagree.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -198,6 +199,8 @@ pub fn decide(plan: &Plan, store: &Store) -> Vec<Decision> {
 pub fn decide_with(plan: &Plan, store: &Store, overrides: &Overrides) -> Vec<Decision> {
     let decider = Decider::new(plan, store, overrides);
     let mut decisions: Vec<Decision> = Vec::with_capacity(plan.nodes.len());
+    // Of instances with one key the first runs, and the others take what it gives.
+    let mut first_to_run: HashMap<Key, usize> = HashMap::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         if let Some(record) = overrides.given.get(&index) {
             decisions.push(Decision::Hit { key: record.key, record: Box::new(record.clone()) });
@@ -225,7 +228,15 @@ pub fn decide_with(plan: &Plan, store: &Store, overrides: &Overrides) -> Vec<Dec
                 };
                 match decider.decide(index, &content) {
                     Ok((stage, Verdict::Hit(record))) => Decision::Hit { key: stage.key, record },
-                    Ok((stage, Verdict::Run(reason))) => Decision::Run { key: stage.key, reason },
+                    Ok((stage, Verdict::Run(reason))) => match first_to_run.entry(stage.key) {
+                        Entry::Occupied(first) if !decider.always_runs(index) => {
+                            Decision::Maybe { because: *first.get() }
+                        }
+                        entry => {
+                            entry.or_insert(index);
+                            Decision::Run { key: stage.key, reason }
+                        }
+                    },
                     Ok((stage, Verdict::Accept(record, reason))) => Decision::Accept { key: stage.key, record, reason },
                     Err(error) => Decision::Blocked { error: error.into() },
                 }
