@@ -94,3 +94,19 @@ fn what_does_not_depend_on_the_seed_is_made_once_for_all_seeds() {
     assert_eq!((of("drawn"), of("fixed"), of("after"), of("joined")), (3, 1, 1, 3), "{ran:?}");
     assert_eq!(home.ran("p.yaml", &[]), [""; 0]);
 }
+
+#[test]
+fn the_starter_file_runs_as_it_says() {
+    let home = Home::new();
+    assert_eq!(home.ok(&["init"]), "wrote pipeline.yaml; now: fuseline run pipeline.yaml\n");
+    assert_eq!(home.ok(&["check", "pipeline.yaml"]), "pipeline.yaml: 11 stages, no problems\n");
+    let again = home.fuseline(&["init"]);
+    assert_eq!((again.code, again.stdout.as_str()), (Some(2), ""));
+    assert!(again.stderr.contains("pipeline.yaml is there already"), "{}", again.stderr);
+    let quick = ["--set", "tuned.train.steps=2", "--set", "words=30", "--set", "exam.tasks.reverse_word=3"];
+    let table = home.ok(&[&["run", "pipeline.yaml"], &quick[..]].concat());
+    assert!(table.contains("0.001") && table.contains("0.004") && table.contains("reverse_word"), "{table}");
+    let plan = home.fuseline(&[&["plan", "pipeline.yaml", "--set", "measure=false"], &quick[..]].concat());
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    assert!(plan.stdout.contains("note: tables.accuracy is left out"), "{}", plan.stdout);
+}

@@ -23,6 +23,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  fuseline init                                             a pipeline file to start from
   fuseline run pipelines/quickstart.yaml                    run what changed, print the tables
   fuseline plan pipelines/quickstart.yaml --set beta=0.05   what would rerun, and why
   fuseline sql pipelines/quickstart.yaml 'SELECT source, avg(reward) FROM scored GROUP BY source ORDER BY source'
@@ -305,6 +306,12 @@ pub enum Verb {
     },
     /// Print the JSON Schema of the pipeline file, for editors.
     Schema,
+    /// Write a commented pipeline file to start from; it needs no data and no GPU.
+    Init {
+        /// The file; it must not be there yet.
+        #[arg(value_name = "FILE", default_value = "pipeline.yaml")]
+        path: PathBuf,
+    },
 }
 
 /// Reads a tolerance.

@@ -5,6 +5,7 @@ mod args;
 mod care;
 mod diff;
 mod exit;
+mod init;
 mod listing;
 mod lock;
 mod ops;
@@ -87,5 +88,6 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Verb::Unpin { name } => care::unpin(store, name),
         Verb::Ops { name } => ops::ops(name.as_deref()),
         Verb::Schema => ops::schema(),
+        Verb::Init { path } => init::init(path),
     }
 }

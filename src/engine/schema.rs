@@ -8,7 +8,9 @@
 use fuseline_contract::{Entry, Ports};
 use serde_json::{Map, Value as Json, json};
 
+use crate::problem::Findings;
 use crate::spec::TABLE;
+use crate::yaml;
 
 /// The draft that the schema is written in.
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -71,9 +73,15 @@ pub fn json_schema(entries: &[Entry]) -> Json {
     })
 }
 
+/// An operator's own example, read as a pipeline file is; `None` if it is broken.
+pub fn example(entry: &Entry) -> Option<Json> {
+    let mut findings = Findings::default();
+    yaml::parse(entry.example, &[], &mut findings).filter(|_| findings.is_empty())
+}
+
 /// The ports that an operator has in its own example; `None` if that is broken.
 pub fn example_ports(entry: &Entry) -> Option<Ports> {
-    let example: Json = serde_yaml::from_str(entry.example).ok()?;
+    let example = example(entry)?;
     let params = example.get("with").filter(|with| !with.is_null()).cloned().unwrap_or_else(|| json!({}));
     entry.resolve(&params).ok().map(|resolved| resolved.ports)
 }
