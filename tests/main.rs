@@ -5,6 +5,7 @@ mod care;
 mod cli;
 mod crash;
 mod faults;
+mod fuzz;
 mod harness;
 mod incremental;
 mod language;
@@ -12,8 +13,10 @@ mod layers;
 mod light;
 mod pipelines;
 mod plan;
+mod property;
 mod real;
 mod schema;
+mod stale_hits;
 mod tidy;
 
 /// The repository's root.

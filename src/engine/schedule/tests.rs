@@ -20,6 +20,7 @@ use crate::plan::{Bound, Resources, Source};
 use crate::why::Code;
 
 mod asked;
+mod property;
 mod reasons;
 mod rot;
 mod secret;

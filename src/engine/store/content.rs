@@ -307,6 +307,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, FixedSizeListArray, Float64Array, Int64Array, StructArray};
+    use fuseline_contract::rows::RowType;
 
     use super::*;
 
@@ -353,6 +354,123 @@ mod tests {
         }
         let header = serde_json::Value::Object(header).to_string();
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+    }
+
+    /// Every row type's columns with three rows, as JSON lines read by its schema.
+    fn rows_of(kind: &RowType, edit: impl Fn(usize, &mut serde_json::Map<String, serde_json::Value>)) -> Digest {
+        fn value(data_type: &DataType, row: usize) -> serde_json::Value {
+            match data_type {
+                DataType::Boolean => (row == 0).into(),
+                kind if kind.is_numeric() => row.into(),
+                DataType::List(item) => vec![value(item.data_type(), row)].into(),
+                DataType::Struct(fields) => {
+                    let fields = fields.iter().map(|field| (field.name().clone(), value(field.data_type(), row)));
+                    serde_json::Value::Object(fields.collect())
+                }
+                _ => format!("text {row}").into(),
+            }
+        }
+        let mut lines = String::new();
+        for row in 0..3 {
+            let columns =
+                kind.columns().iter().map(|column| (column.name.to_owned(), value(column.field().data_type(), row)));
+            let mut line: serde_json::Map<_, _> = columns.collect();
+            edit(row, &mut line);
+            lines.push_str(&format!("{}\n", serde_json::Value::Object(line)));
+        }
+        let schema = Arc::new(kind.schema());
+        let reader = arrow::json::ReaderBuilder::new(schema.clone()).build(lines.as_bytes()).expect("a reader");
+        let batches: Vec<_> = reader.map(|batch| batch.expect("rows")).collect();
+        table(&Table::new(schema, batches)).expect("digested").0
+    }
+
+    #[test]
+    fn ask_1_every_cell_of_every_row_type_counts() {
+        for kind in fuseline_contract::rows::ALL {
+            let base = rows_of(kind, |_, _| {});
+            assert_eq!(base, rows_of(kind, |_, _| {}));
+            for column in kind.columns() {
+                for row in 0..3 {
+                    let other = rows_of(kind, |at, line| {
+                        if at == row {
+                            let donor = if row == 0 { 1 } else { 0 };
+                            let donor = match &line[column.name] {
+                                serde_json::Value::Bool(truth) => (!truth).into(),
+                                serde_json::Value::Number(_) => 9.into(),
+                                text => serde_json::from_str(
+                                    &text
+                                        .to_string()
+                                        .replace(&format!("text {row}"), &format!("text {donor}"))
+                                        .replace("[1", "[7")
+                                        .replace("[0", "[7")
+                                        .replace("[2", "[7"),
+                                )
+                                .expect("JSON"),
+                            };
+                            line.insert(column.name.to_owned(), donor);
+                        }
+                    });
+                    assert_ne!(base, other, "{kind}.{}, row {row}", column.name);
+                }
+                if column.nullable {
+                    let null = rows_of(kind, |at, line| {
+                        if at == 1 {
+                            line.insert(column.name.to_owned(), serde_json::Value::Null);
+                        }
+                    });
+                    assert_ne!(base, null, "{kind}.{} null", column.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ask_1_every_file_that_a_model_is_loaded_from_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let digest = |files: &[(&str, Vec<u8>)]| {
+            let paths: Vec<_> = files
+                .iter()
+                .map(|(name, bytes)| {
+                    let path = folder.path().join(name.replace('/', "_"));
+                    std::fs::write(&path, bytes).expect("written");
+                    (*name, path, Digest::of_bytes(bytes))
+                })
+                .collect();
+            model(paths.iter().map(|(name, path, digest)| (*name, path.as_path(), *digest))).expect("digested")
+        };
+        let names = [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "tokenizer.model",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "chat_template.jinja",
+            "vocab.json",
+            "merges.txt",
+            "anything_else.bin",
+        ];
+        let weights = |tensors: &[(&str, &[u8])]| ("model.safetensors", safetensors(tensors));
+        let plain = |changed: Option<&str>| -> Vec<(&str, Vec<u8>)> {
+            let bytes = |name: &str| if changed == Some(name) { b"{ }".to_vec() } else { b"{}".to_vec() };
+            names.iter().map(|name| (*name, bytes(name))).collect()
+        };
+        let tensors: [(&str, &[u8]); 2] = [("a", b"xx"), ("b", b"y")];
+        let base = digest(&[plain(None), vec![weights(&tensors)]].concat());
+        for name in names {
+            assert_ne!(base, digest(&[plain(Some(name)), vec![weights(&tensors)]].concat()), "{name} changed");
+            let without: Vec<_> = plain(None).into_iter().filter(|(other, _)| *other != name).collect();
+            assert_ne!(base, digest(&[without, vec![weights(&tensors)]].concat()), "{name} left out");
+        }
+        for (what, tensors) in [
+            ("a value", [("a", &b"xz"[..]), ("b", b"y")]),
+            ("a name", [("a", b"xx"), ("c", b"y")]),
+            ("a shape", [("a", b"x"), ("b", b"xy")]),
+            ("values swapped", [("b", b"xx"), ("a", b"y")]),
+        ] {
+            assert_ne!(base, digest(&[plain(None), vec![weights(&tensors)]].concat()), "{what} of the weights");
+        }
     }
 
     #[test]
