@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use fuseline_contract::{Execute, Input, Kind, Operator, Output, Ports, Problems, Run, StageError, Table};
+use fuseline_contract::{Execute, Input, Kind, Operator, Output, Part, Ports, Problems, Run, StageError, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +19,16 @@ pub struct Config {
     pub rows: Option<RowsName>,
 }
 
+/// Shared code that functions of SQL rest on.
+pub const PARTS: &[Part] = &[Part { name: "metrics.verify", version: fuseline_metrics::verify::VERSION }];
+
 /// See [`Operator::MANUAL`].
 pub struct Sql;
 
 impl Operator for Sql {
     const NAME: &'static str = "sql";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
+    const PARTS: &'static [Part] = PARTS;
     const MANUAL: &'static str = "\
 Makes a table from tables by a query.
 
@@ -34,11 +38,18 @@ query's ORDER BY; without one they are sorted by all columns, so that the
 result does not depend on threads.
 
 Beside DataFusion's functions there are
+* `bootstrap_mean_low(x[, seed])`, `bootstrap_mean_high(x[, seed])`, `stderr_mean(x)`:
+  how sure a mean is, over the rows of a group.
+* `win_rate(a, b)`: the share of a group's rows with a > b, a tie counting half.
+* `wilson_low(k, n)`, `wilson_high(k, n)`: the ends of Wilson's 95 % interval of
+  the rate k / n, as fractions; NULL where n is 0.
+* `extract_answer(text[, method])`: the answer that `verify` finds in a text.
+* `edit_distance(a, b)`, `edit_similarity(a, b)`, `ngram_overlap(a, b, n)`,
+  `ngram_jaccard(a, b, n)`: how alike two texts are.
+* `cosine_similarity(a, b)`: of two lists of numbers.
 * `hash_fraction(text)`: a number in [0, 1) that depends on the text alone, evenly
   spread, NULL for NULL. `WHERE hash_fraction(prompt_id) < 0.1` holds out a tenth
   of the prompts, the same ones on every machine and for ever.
-* `wilson_low(k, n)`, `wilson_high(k, n)`: the ends of Wilson's 95 % interval of
-  the rate k / n, as fractions; NULL where n is 0.
 
 A conversation is a list of structs: with `as: prompt` or `as: response`,
 `make_array(named_struct('role', 'user', 'content', question)) AS messages`.";
@@ -106,8 +117,8 @@ mod tests {
 
     #[test]
     fn the_manual_has_every_function() {
-        for call in fuseline_query::functions::ALL {
-            assert!(Sql::MANUAL.contains(call), "{call}");
+        for function in fuseline_query::functions::ALL {
+            assert!(Sql::MANUAL.contains(function.call), "{}", function.call);
         }
     }
 

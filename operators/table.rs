@@ -1,16 +1,17 @@
 //! `table`: a paper's table, as every entry of a pipeline's `tables` makes one.
 
-use fuseline_contract::{Execute, Kind, Operator, Output, Ports, Problems, Run, StageError};
+use fuseline_contract::{Execute, Kind, Operator, Output, Part, Ports, Problems, Run, StageError};
 use fuseline_query::TableSpec;
 
-use crate::sql::{inputs, tables};
+use crate::sql::{PARTS, inputs, tables};
 
 /// See [`Operator::MANUAL`].
 pub struct TableOperator;
 
 impl Operator for TableOperator {
     const NAME: &'static str = "table";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
+    const PARTS: &'static [Part] = PARTS;
     const MANUAL: &'static str = "\
 Makes a paper's table: a query, its pivot, and marks.
 

@@ -51,6 +51,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "decide",
             "definition",
             "select",
+            "lineage",
             "resources",
             "attempt",
             "care",
@@ -88,7 +89,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "train",
         ],
     ),
-    ("src/metrics", &["rng", "error", "verify", "tasks", "selection", "stats"]),
+    ("src/metrics", &["rng", "error", "text", "verify", "tasks", "selection", "stats"]),
     (
         "src/query",
         &["error", "names", "scan", "functions", "session", "order", "spec", "cells", "render", "table", "diff"],

@@ -16,6 +16,8 @@ mod plan;
 mod property;
 mod real;
 mod schema;
+mod share;
+mod sql;
 mod stale_hits;
 mod tidy;
 

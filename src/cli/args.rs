@@ -16,9 +16,21 @@ pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
 
+    /// Where results lie.
+    #[command(flatten)]
+    pub location: Location,
+}
+
+/// Where results lie.
+#[derive(Debug, Args)]
+pub struct Location {
     /// Where artifacts lie.
     #[arg(long, global = true, env = "FUSELINE_STORE", default_value = ".fuseline", value_name = "DIR")]
     pub store: PathBuf,
+
+    /// A shared store to take from what is not here: s3://, gs://, az:// or file:/// with credentials in the environment.
+    #[arg(long, global = true, env = "FUSELINE_REMOTE", value_name = "URL", hide_env_values = true)]
+    pub remote: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -30,6 +42,20 @@ Examples:
 
 Exit codes: 0 done, 1 a stage's own work failed, 2 the input is wrong, 3 the environment
 failed, 4 a bug of ours, 5 `plan` found work, 130 interrupted.";
+
+const SQL_NAMES: &str = "\
+Tables:
+  scored, pairs.dropped            a stage's first output, all its instances, axes as columns; another output of it
+  latest.scored, \"01KB3\".scored    the same of an earlier run: the latest of this pipeline, or any by the beginning of its id
+  system.runs, system.stages, system.artifacts    what ran when, where, why, and what it made
+
+`fuseline ops sql` lists the functions that are not in every SQL.
+
+Examples:
+  fuseline sql pipelines/quickstart.yaml
+  fuseline sql pipelines/quickstart.yaml 'SELECT avg(reward) FROM scored' --format json
+  fuseline sql pipelines/quickstart.yaml -f losses.sql --format parquet -o losses.parquet
+  echo 'SELECT * FROM latest.scored LIMIT 5;' | fuseline sql pipelines/quickstart.yaml";
 
 /// A pipeline file and what is changed in it.
 #[derive(Debug, Args)]
@@ -200,22 +226,25 @@ pub enum Verb {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Ask SQL over the stages' tables, by stage name, and over system.stages, system.runs, system.artifacts.
+    /// Ask SQL over the stages' tables; without a query, in a shell.
+    #[command(after_help = SQL_NAMES)]
     Sql {
         #[command(flatten)]
         pipeline: Pipeline,
-        /// The query; or give it with -f.
-        #[arg(required_unless_present = "file")]
+        /// The query; without one, statements are read from the terminal or from a pipe.
         query: Option<String>,
         /// Read the query from a file.
         #[arg(short, long, value_name = "FILE", conflicts_with = "query")]
         file: Option<PathBuf>,
-        /// How to write the result.
+        /// How to write the result; parquet needs -o.
         #[arg(long, default_value = "text")]
         format: SqlFormat,
         /// Write to a file instead of stdout.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// What sorts, groups and joins may hold in memory, such as 2GiB; more goes through files. Half of the machine's by default.
+        #[arg(long, value_name = "SIZE", value_parser = care::bytes)]
+        memory: Option<u64>,
     },
     /// Draw the DAG as text for a renderer.
     Graph {
@@ -231,6 +260,36 @@ pub enum Verb {
         pipeline: Pipeline,
         /// STAGE or STAGE.OUTPUT, written as an input is.
         stage: String,
+    },
+    /// Send results to a shared store; the pipeline's, with all they need.
+    Push {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// s3://BUCKET/PREFIX, gs://…, az://CONTAINER/PREFIX or file:///FOLDER.
+        url: String,
+        /// Only these stages and what they need.
+        #[arg(long = "target", value_name = "SELECT")]
+        targets: Vec<String>,
+    },
+    /// Fetch a pipeline's results from a shared store.
+    Pull {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// s3://BUCKET/PREFIX, gs://…, az://CONTAINER/PREFIX or file:///FOLDER.
+        url: String,
+        /// Only these stages and what they need.
+        #[arg(long = "target", value_name = "SELECT")]
+        targets: Vec<String>,
+    },
+    /// Copy a stage's outputs to a folder, as ordinary files with their lineage.
+    Export {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// STAGE, STAGE.OUTPUT or STAGE[axis=value], written as an input is.
+        stage: String,
+        /// A new or empty folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// List the runs in the store.
     Runs {
@@ -346,6 +405,8 @@ pub enum SqlFormat {
     Csv,
     /// JSON: a list of rows.
     Json,
+    /// Parquet.
+    Parquet,
 }
 
 /// How a graph is written.

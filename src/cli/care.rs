@@ -13,7 +13,7 @@ use fuseline_engine::graph;
 use fuseline_engine::store::{Record, Store};
 use serde_json::json;
 
-use crate::args::Pipeline;
+use crate::args::{Location, Pipeline};
 use crate::exit;
 use crate::listing::{columns, size, span};
 use crate::setting::Setting;
@@ -110,8 +110,8 @@ pub fn gc(store: &Path, options: &gc::Options, really: bool, as_json: bool) -> a
 }
 
 /// The room that a pipeline's results take, stage by stage.
-pub fn du(store: &Path, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn du(location: &Location, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let mut counter = Counter::default();
     let mut rows = vec![["stage", "size", "not shared"].map(str::to_owned)];
     let mut listed = Vec::new();
@@ -137,8 +137,8 @@ pub fn du(store: &Path, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8
 }
 
 /// Keeps the results of a stage under a name.
-pub fn pin(store: &Path, name: &str, pipeline: &Pipeline, stage: &str) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn pin(location: &Location, name: &str, pipeline: &Pipeline, stage: &str) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let decisions = setting.decide();
     let mut nodes: Vec<usize> = graph::outputs(&setting.plan, stage)?.into_iter().map(|(node, _)| node).collect();
     nodes.dedup();

@@ -13,14 +13,22 @@ pub const WORK_FOUND: u8 = 5;
 
 /// Prints an error, if there is one, and gives the exit code of its cause.
 pub fn of(result: anyhow::Result<u8>) -> ExitCode {
-    let error = match result {
-        Ok(code) => return ExitCode::from(code),
-        // A query's error knows who can act.
+    match result {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
-            error.downcast::<fuseline_query::Error>().map_or_else(|other| other, |query| StageError::from(query).into())
+            let (text, cause) = describe(error);
+            let _ = write!(std::io::stderr(), "{text}");
+            ExitCode::from(cause.exit_code())
         }
-    };
-    let (text, cause) = if let Some(problems) = error.downcast_ref::<Problems>() {
+    }
+}
+
+/// What to say of an error, and who can act.
+pub fn describe(error: anyhow::Error) -> (String, Cause) {
+    // A query's error knows who can act.
+    let error =
+        error.downcast::<fuseline_query::Error>().map_or_else(|other| other, |query| StageError::from(query).into());
+    if let Some(problems) = error.downcast_ref::<Problems>() {
         (problems.to_string(), Cause::Input)
     } else if let Some(stage) = error.downcast_ref::<StageError>() {
         (with_hint(&stage.message, stage.hint.as_deref()), stage.cause)
@@ -28,9 +36,7 @@ pub fn of(result: anyhow::Result<u8>) -> ExitCode {
         (with_hint(&engine.to_string(), engine.hint().as_deref()), engine.cause())
     } else {
         (with_hint(&format!("{error:#}"), None), Cause::Environment)
-    };
-    let _ = write!(std::io::stderr(), "{text}");
-    ExitCode::from(cause.exit_code())
+    }
 }
 
 fn with_hint(message: &str, hint: Option<&str>) -> String {

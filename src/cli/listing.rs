@@ -9,13 +9,13 @@ use fuseline_engine::store::Store;
 use fuseline_engine::{graph, ledger};
 use serde_json::json;
 
-use crate::args::Pipeline;
+use crate::args::{Location, Pipeline};
 use crate::exit;
 use crate::setting::{Setting, now_ms};
 
 /// Lists the instances of a pipeline.
-pub fn ls(store: &Path, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn ls(location: &Location, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let now = now_ms();
     let mut rows = vec![["stage", "operator", "state", "rows", "size", "age", "took"].map(str::to_owned)];
     let mut listed = Vec::new();
@@ -23,16 +23,17 @@ pub fn ls(store: &Path, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8
         let stage = node.id.to_string();
         let operator = node.entry.name.to_owned();
         match decision {
-            Decision::Hit { key, record } => {
+            Decision::Hit { key, record, here } => {
+                let state = if here { "cached" } else { "remote" };
                 let bytes: u64 = record.outputs.iter().map(|output| output.size_bytes()).sum();
                 let age = now.saturating_sub(record.made.started_ms) / 1000;
                 listed.push(json!({
-                    "stage": stage, "operator": operator, "state": "cached", "key": key.to_string(),
+                    "stage": stage, "operator": operator, "state": state, "key": key.to_string(),
                     "rows": record.rows(), "bytes": bytes, "age_seconds": age, "seconds": record.made.seconds,
                 }));
                 let n_rows = record.rows().map(|rows| rows.to_string()).unwrap_or_default();
                 let took = format!("{:.1} s", record.made.seconds);
-                rows.push([stage, operator, "cached".into(), n_rows, size(bytes), span(age), took]);
+                rows.push([stage, operator, state.into(), n_rows, size(bytes), span(age), took]);
             }
             other => {
                 let state = match other {
@@ -53,8 +54,8 @@ pub fn ls(store: &Path, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8
 }
 
 /// Prints the folder of a stage's output.
-pub fn path(store: &Path, pipeline: &Pipeline, stage: &str) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn path(location: &Location, pipeline: &Pipeline, stage: &str) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let decisions = setting.decide();
     let mut text = String::new();
     for (node, output) in graph::outputs(&setting.plan, stage)? {

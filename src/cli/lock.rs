@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use fuseline_contract::{Cause, StageError};
 use fuseline_engine::lock::{Deviation, Lock};
 
-use crate::args::Pipeline;
+use crate::args::{Location, Pipeline};
 use crate::exit;
 use crate::setting::Setting;
 
 /// Writes the lock of a pipeline.
-pub fn lock(store: &Path, pipeline: &Pipeline, output: Option<&Path>) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn lock(location: &Location, pipeline: &Pipeline, output: Option<&Path>) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let lock = Lock::of(&setting.plan, &setting.store, &setting.decide()).map_err(|error| match error.cause {
         Cause::Input if error.hint.is_none() => error.hint(format!("fuseline run {}", pipeline.path.display())),
         _ => error,

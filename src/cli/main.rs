@@ -1,10 +1,12 @@
 //! `fuseline`: the command line. Knows every crate but no tensor: what needs a
 //! model is done by `fuseline-worker`, so this executable links no libtorch.
 
+mod answers;
 mod args;
 mod care;
 mod diff;
 mod exit;
+mod export;
 mod init;
 mod listing;
 mod lock;
@@ -15,6 +17,8 @@ mod replaced;
 mod run;
 mod session;
 mod setting;
+mod share;
+mod shell;
 mod sql;
 mod table;
 mod verify;
@@ -32,32 +36,33 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
-    let store = cli.store.as_path();
+    let location = &cli.location;
     match &cli.verb {
         Verb::Run { pipeline, wanted, jobs, keep_going, locked, json } => {
             let locked = locked.as_deref();
             let options = run::Options { wanted, jobs: *jobs, keep_going: *keep_going, locked, json: *json };
-            run::run(store, pipeline, &options)
+            run::run(location, pipeline, &options)
         }
-        Verb::Plan { pipeline, wanted, values, json } => plan::plan(store, pipeline, wanted, *values, *json),
+        Verb::Plan { pipeline, wanted, values, json } => plan::plan(location, pipeline, wanted, *values, *json),
         Verb::Check { pipeline, json } => plan::check(pipeline, *json),
-        Verb::Why { pipeline, stage, json } => why::why(store, pipeline, stage, *json),
-        Verb::WhyNot { pipeline, stage, json } => why::why_not(store, pipeline, stage, *json),
+        Verb::Why { pipeline, stage, json } => why::why(location, pipeline, stage, *json),
+        Verb::WhyNot { pipeline, stage, json } => why::why_not(location, pipeline, stage, *json),
         Verb::Diff { before, now, stage, key, tol, limit, json } => {
             let options = diff::Options { keys: key, tolerance: *tol, limit: *limit, json: *json };
-            diff::diff(store, before, now, stage.as_deref(), &options)
+            diff::diff(&location.store, before, now, stage.as_deref(), &options)
         }
-        Verb::Lock { pipeline, output } => lock::lock(store, pipeline, output.as_deref()),
-        Verb::Verify { pipeline, stages, rerun: true, json, .. } => verify::rerun(store, pipeline, stages, *json),
+        Verb::Lock { pipeline, output } => lock::lock(location, pipeline, output.as_deref()),
+        Verb::Verify { pipeline, stages, rerun: true, json, .. } => verify::rerun(location, pipeline, stages, *json),
         Verb::Verify { pipeline, stages, lock, json, .. } => {
-            verify::compare(store, pipeline, stages, lock.as_deref(), *json)
+            verify::compare(location, pipeline, stages, lock.as_deref(), *json)
         }
-        Verb::Ls { pipeline, json } => listing::ls(store, pipeline, *json),
+        Verb::Ls { pipeline, json } => listing::ls(location, pipeline, *json),
         Verb::Table { pipeline, name, format, output } => {
-            table::table(store, pipeline, name.as_deref(), *format, output.as_deref())
+            table::table(location, pipeline, name.as_deref(), *format, output.as_deref())
         }
-        Verb::Sql { pipeline, query, file, format, output } => {
-            sql::sql(store, pipeline, query.as_deref(), file.as_deref(), *format, output.as_deref())
+        Verb::Sql { pipeline, query, file, format, output, memory } => {
+            let asked = sql::Asked { query: query.as_deref(), file: file.as_deref() };
+            sql::sql(location, pipeline, &asked, answers::Answers::new(*format, output.as_deref())?, *memory)
         }
         Verb::Graph { pipeline, format } => {
             let plan = Setting::check_only(pipeline)?;
@@ -67,10 +72,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
                 GraphFormat::Dot => graph.dot(),
             })
         }
-        Verb::Path { pipeline, stage } => listing::path(store, pipeline, stage),
-        Verb::Runs { json } => listing::runs(store, *json),
+        Verb::Path { pipeline, stage } => listing::path(location, pipeline, stage),
+        Verb::Runs { json } => listing::runs(&location.store, *json),
         Verb::Fsck { fast, repair, json } => {
-            care::fsck(store, fuseline_engine::care::fsck::Options { fast: *fast, repair: *repair }, *json)
+            care::fsck(&location.store, fuseline_engine::care::fsck::Options { fast: *fast, repair: *repair }, *json)
         }
         Verb::Gc { yes, keep_runs, min_age, forget_inputs, max_bytes, json } => {
             let options = fuseline_engine::care::gc::Options {
@@ -80,12 +85,15 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
                 max_bytes: *max_bytes,
                 ..fuseline_engine::care::gc::Options::default()
             };
-            care::gc(store, &options, *yes, *json)
+            care::gc(&location.store, &options, *yes, *json)
         }
-        Verb::Du { pipeline, json } => care::du(store, pipeline, *json),
-        Verb::Pin { name, pipeline, stage } => care::pin(store, name, pipeline, stage),
-        Verb::Pins { json } => care::pins(store, *json),
-        Verb::Unpin { name } => care::unpin(store, name),
+        Verb::Du { pipeline, json } => care::du(location, pipeline, *json),
+        Verb::Pin { name, pipeline, stage } => care::pin(location, name, pipeline, stage),
+        Verb::Pins { json } => care::pins(&location.store, *json),
+        Verb::Unpin { name } => care::unpin(&location.store, name),
+        Verb::Push { pipeline, url, targets } => share::push(location, pipeline, url, targets),
+        Verb::Pull { pipeline, url, targets } => share::pull(location, pipeline, url, targets),
+        Verb::Export { pipeline, stage, folder } => export::export(location, pipeline, stage, folder),
         Verb::Ops { name } => ops::ops(name.as_deref()),
         Verb::Schema => ops::schema(),
         Verb::Init { path } => init::init(path),

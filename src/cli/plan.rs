@@ -2,7 +2,6 @@
 //! or only whether the file is right.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use fuseline_engine::decide::{Decision, decide_with};
 use fuseline_engine::explain::Explainer;
@@ -11,7 +10,7 @@ use fuseline_engine::plan::Node;
 use fuseline_engine::problem::Problems;
 use serde_json::{Value, json};
 
-use crate::args::{Pipeline, Wanted};
+use crate::args::{Location, Pipeline, Wanted};
 use crate::exit;
 use crate::listing::span;
 use crate::setting::Setting;
@@ -36,11 +35,18 @@ struct Totals {
 }
 
 /// Prints what would become of every instance.
-pub fn plan(store: &Path, pipeline: &Pipeline, wanted: &Wanted, values: bool, as_json: bool) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn plan(
+    location: &Location,
+    pipeline: &Pipeline,
+    wanted: &Wanted,
+    values: bool,
+    as_json: bool,
+) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let plan = &setting.plan;
     let choice = setting.choose(wanted)?;
     let decisions = decide_with(plan, &setting.store, &choice.overrides);
+    setting.warn();
     let ahead = |index: &usize| matches!(decisions[*index], Decision::Run { .. } | Decision::Maybe { .. });
     let forecasts = match choice.wanted.iter().any(ahead) {
         true => forecast(plan, &History::of(&setting.store)?, &decisions),
@@ -55,7 +61,8 @@ pub fn plan(store: &Path, pipeline: &Pipeline, wanted: &Wanted, values: bool, as
         let node = &plan.nodes[index];
         let (state, why) = match &decisions[index] {
             Decision::Hit { .. } if choice.overrides.given.contains_key(&index) => ("hit", "taken as it is".to_owned()),
-            Decision::Hit { .. } => ("hit", String::new()),
+            Decision::Hit { here: true, .. } => ("hit", String::new()),
+            Decision::Hit { here: false, .. } => ("hit (remote)", String::new()),
             Decision::Accept { reason, .. } => ("accept", format!("instead of running: {reason}")),
             Decision::Run { reason, .. } => ("run", why::full(&setting, &explainer, index, reason)?),
             Decision::Maybe { because } => ("maybe", format!("{} will run", plan.nodes[*because].id)),

@@ -112,6 +112,7 @@ fn line(event: &Event) -> Option<String> {
         Event::StageStarted { stage, reason, .. } => Some(format!("  start  {stage}: {reason}")),
         Event::Progress { .. } => None,
         Event::Note { stage, text } => Some(format!("  note   {stage}: {text}")),
+        Event::Warning { text } => Some(format!("warning: {text}")),
         Event::StageEnded { stage, outcome, seconds, rows } => match outcome {
             Outcome::Hit | Outcome::Skipped => None,
             Outcome::Ran => {

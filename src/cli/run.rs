@@ -8,7 +8,7 @@ use fuseline_contract::StageError;
 use fuseline_engine::choice::Choice;
 use fuseline_engine::schedule::{self, RunOptions};
 
-use crate::args::{Pipeline, TableFormat, Wanted};
+use crate::args::{Location, Pipeline, TableFormat, Wanted};
 use crate::progress::Display;
 use crate::setting::Setting;
 use crate::{exit, lock, table};
@@ -28,8 +28,8 @@ pub struct Options<'a> {
 }
 
 /// Runs a pipeline.
-pub fn run(store: &Path, pipeline: &Pipeline, options: &Options) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn run(location: &Location, pipeline: &Pipeline, options: &Options) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let Choice { targets, wanted, overrides } = setting.choose(options.wanted)?;
     let locked = options.locked.map(lock::read).transpose()?;
     if let Some(lock) = &locked {

@@ -1,17 +1,16 @@
 //! A pipeline file opened for a verb: its plan and its store.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuseline_engine::choice::{Asked, Choice, Word};
 use fuseline_engine::decide::{Decision, decide};
 use fuseline_engine::plan::Plan;
-use fuseline_engine::store::Store;
+use fuseline_engine::store::{Remote, Store};
 use fuseline_engine::{Settings, load};
 use fuseline_operators::ALL;
 
-use crate::args::{Pipeline, Wanted};
+use crate::args::{Location, Pipeline, Wanted};
 
 /// A plan and the store that it is held against.
 pub struct Setting {
@@ -22,10 +21,14 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Plans a pipeline and opens the store.
-    pub fn open(store: &Path, pipeline: &Pipeline) -> anyhow::Result<Self> {
+    /// Plans a pipeline and opens the store, with the remote one behind it if there is one.
+    pub fn open(location: &Location, pipeline: &Pipeline) -> anyhow::Result<Self> {
         let plan = load(&pipeline.path, ALL, &Settings { sets: pipeline.sets.clone(), check_files: true })?;
-        Ok(Self { plan, store: Store::open(store)? })
+        let store = Store::open(&location.store)?;
+        if let Some(url) = &location.remote {
+            store.attach(Remote::open(url)?);
+        }
+        Ok(Self { plan, store })
     }
 
     /// Plans a pipeline without looking at data.
@@ -49,7 +52,16 @@ impl Setting {
 
     /// What would become of every instance.
     pub fn decide(&self) -> Vec<Decision> {
-        decide(&self.plan, &self.store)
+        let decisions = decide(&self.plan, &self.store);
+        self.warn();
+        decisions
+    }
+
+    /// Says what the remote store had to say.
+    pub fn warn(&self) {
+        for text in self.store.remote().into_iter().flat_map(Remote::troubles) {
+            eprintln!("warning: {text}");
+        }
     }
 }
 

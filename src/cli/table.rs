@@ -11,19 +11,19 @@ use fuseline_engine::store::Record;
 use fuseline_query::Cells;
 use fuseline_query::render::{self, Format, Style};
 
-use crate::args::{Pipeline, TableFormat};
+use crate::args::{Location, Pipeline, TableFormat};
 use crate::exit;
 use crate::setting::Setting;
 
 /// Prints one table of a pipeline, or all.
 pub fn table(
-    store: &Path,
+    location: &Location,
     pipeline: &Pipeline,
     name: Option<&str>,
     format: TableFormat,
     output: Option<&Path>,
 ) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+    let setting = Setting::open(location, pipeline)?;
     let stages: Vec<&str> =
         setting.plan.nodes.iter().filter_map(|node| node.id.stage.strip_prefix("tables.")).collect();
     if let Some(name) = name.filter(|name| !stages.contains(name)) {
@@ -92,6 +92,7 @@ pub fn render(
         let Some(table) = node.id.stage.strip_prefix("tables.") else { continue };
         if let (Some(record), true) = (record, name.is_none_or(|name| name == table)) {
             let cells = Cells::from_table(&setting.store.table(&record.outputs[0].artifact)?)?;
+            setting.store.take_over(record)?;
             parts.push(render::cells(&cells, format, &style));
         }
     }

@@ -15,20 +15,20 @@ use fuseline_engine::store::{ArtifactKind, Store};
 use fuseline_query::diff;
 use serde_json::json;
 
-use crate::args::Pipeline;
+use crate::args::{Location, Pipeline};
 use crate::progress::Display;
 use crate::setting::Setting;
 use crate::{exit, lock, run};
 
 /// Compares a pipeline and its results with a lock.
 pub fn compare(
-    store: &Path,
+    location: &Location,
     pipeline: &Pipeline,
     stages: &[String],
     file: Option<&Path>,
     as_json: bool,
 ) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+    let setting = Setting::open(location, pipeline)?;
     let selected = selected(&setting, stages)?;
     let path = file.map_or_else(|| lock::beside(&pipeline.path), Path::to_owned);
     let lock = lock::read(&path)?;
@@ -39,8 +39,8 @@ pub fn compare(
 }
 
 /// Runs stages again beside the store and compares what they give.
-pub fn rerun(store: &Path, pipeline: &Pipeline, stages: &[String], as_json: bool) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn rerun(location: &Location, pipeline: &Pipeline, stages: &[String], as_json: bool) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let selected = selected(&setting, stages)?.unwrap_or_default();
     let decisions = setting.decide();
     let cancel = run::cancel_on_signal();

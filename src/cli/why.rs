@@ -2,7 +2,6 @@
 //! difference behind it, or what a result was made of and why it still counts.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use fuseline_engine::decide::{Decision, key_of};
 use fuseline_engine::explain::{Difference, Explainer, Explanation};
@@ -11,14 +10,14 @@ use fuseline_engine::origin::Origins;
 use fuseline_engine::why::{Change, Reason};
 use serde_json::{Value, json};
 
-use crate::args::Pipeline;
+use crate::args::{Location, Pipeline};
 use crate::listing::span;
 use crate::setting::{Setting, now_ms};
 use crate::{exit, replaced};
 
 /// Prints the state of a stage's instances, its cause, and what is behind it.
-pub fn why(store: &Path, pipeline: &Pipeline, stage: &str, as_json: bool) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn why(location: &Location, pipeline: &Pipeline, stage: &str, as_json: bool) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let plan = &setting.plan;
     let decisions = setting.decide();
     let explainer = Explainer::new(plan, &setting.store, &decisions, Some(Origins::of(&pipeline.path, &pipeline.sets)));
@@ -69,8 +68,8 @@ pub fn why(store: &Path, pipeline: &Pipeline, stage: &str, as_json: bool) -> any
 }
 
 /// Prints why the results of a stage's instances are used as they are.
-pub fn why_not(store: &Path, pipeline: &Pipeline, stage: &str, as_json: bool) -> anyhow::Result<u8> {
-    let setting = Setting::open(store, pipeline)?;
+pub fn why_not(location: &Location, pipeline: &Pipeline, stage: &str, as_json: bool) -> anyhow::Result<u8> {
+    let setting = Setting::open(location, pipeline)?;
     let plan = &setting.plan;
     let decisions = setting.decide();
     let explainer = Explainer::new(plan, &setting.store, &decisions, None);

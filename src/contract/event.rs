@@ -69,6 +69,11 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// Something is not as it should be, and the run goes on.
+    Warning {
+        /// What.
+        text: String,
+    },
     /// An instance ended.
     StageEnded {
         /// Which.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::key::{self, StageKey};
 use crate::ledger::Latest;
 use crate::plan::{Node, Plan, Source};
-use crate::store::{Acceptance, Miss, Record, Store, files};
+use crate::store::{Acceptance, Found, Miss, Record, Store, files};
 use crate::why::{self, Change, Code, Reason};
 
 /// What a user asks besides the plan itself, by index of the instance.
@@ -44,6 +44,8 @@ pub enum Decision {
         key: Key,
         /// What its key gave.
         record: Box<Record>,
+        /// Its files are in this store, not only in the remote one.
+        here: bool,
     },
     /// It will run.
     Run {
@@ -86,7 +88,7 @@ impl Decision {
 /// Whether one instance, whose inputs are known, must run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Verdict {
-    Hit(Box<Record>),
+    Hit(Box<Found>),
     Accept(Box<Record>, Reason),
     Run(Reason),
 }
@@ -136,8 +138,8 @@ impl<'a> Decider<'a> {
         } else if node.uncacheable {
             Verdict::Run(Reason::plain(Code::Uncacheable, "declared uncacheable"))
         } else {
-            match self.store.lookup(&stage.key) {
-                Ok(record) if has_outputs(&record, node) => Verdict::Hit(Box::new(record)),
+            match self.store.find(&stage.key) {
+                Ok(found) if has_outputs(&found.record, node) => Verdict::Hit(Box::new(found)),
                 found => {
                     let reason = self.explain(index, &stage, &found.err().unwrap_or(Miss::NoRecord));
                     match self.overrides.accept.get(&index) {
@@ -203,7 +205,7 @@ pub fn decide_with(plan: &Plan, store: &Store, overrides: &Overrides) -> Vec<Dec
     let mut first_to_run: HashMap<Key, usize> = HashMap::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         if let Some(record) = overrides.given.get(&index) {
-            decisions.push(Decision::Hit { key: record.key, record: Box::new(record.clone()) });
+            decisions.push(Decision::Hit { key: record.key, record: Box::new(record.clone()), here: true });
             continue;
         }
         let mut because = None;
@@ -227,7 +229,9 @@ pub fn decide_with(plan: &Plan, store: &Store, overrides: &Overrides) -> Vec<Dec
                     decisions[source.node].record().expect("every input is known").outputs[source.output].content
                 };
                 match decider.decide(index, &content) {
-                    Ok((stage, Verdict::Hit(record))) => Decision::Hit { key: stage.key, record },
+                    Ok((stage, Verdict::Hit(found))) => {
+                        Decision::Hit { key: stage.key, record: Box::new(found.record), here: found.here }
+                    }
                     Ok((stage, Verdict::Run(reason))) => match first_to_run.entry(stage.key) {
                         Entry::Occupied(first) if !decider.always_runs(index) => {
                             Decision::Maybe { because: *first.get() }

@@ -105,6 +105,22 @@ pub enum Error {
     /// Parquet refused.
     #[error(transparent)]
     Parquet(#[from] parquet::errors::ParquetError),
+    /// The address of a remote store means nothing.
+    #[error("{url:?} is not the address of a store: {message}")]
+    RemoteAddress {
+        /// As written.
+        url: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A remote store could not be read or written.
+    #[error("remote {url}: {message}")]
+    Remote {
+        /// Which.
+        url: String,
+        /// What happened.
+        message: String,
+    },
     /// A stage could not be prepared; the error is complete.
     #[error("{0}")]
     Stage(StageError),
@@ -119,16 +135,18 @@ impl Error {
     /// Who can act.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Io { .. } | Self::BlobMissing { .. } | Self::BlobCorrupt { .. } | Self::Damaged { .. } => {
-                Cause::Environment
-            }
+            Self::Io { .. }
+            | Self::BlobMissing { .. }
+            | Self::BlobCorrupt { .. }
+            | Self::Damaged { .. }
+            | Self::Remote { .. } => Cause::Environment,
             Self::External { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => {
                     Cause::Input
                 }
                 _ => Cause::Environment,
             },
-            Self::NotAStore { .. } | Self::Format { .. } => Cause::Input,
+            Self::NotAStore { .. } | Self::Format { .. } | Self::RemoteAddress { .. } => Cause::Input,
             Self::Safetensors { .. }
             | Self::ColumnType { .. }
             | Self::ColumnTwice { .. }
@@ -159,6 +177,13 @@ impl Error {
                 Some("choose an empty or new folder with --store DIR or FUSELINE_STORE".to_owned())
             }
             Self::Format { .. } => Some("choose another store with --store DIR or FUSELINE_STORE".to_owned()),
+            Self::RemoteAddress { .. } => {
+                Some("write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER".to_owned())
+            }
+            Self::Remote { .. } => Some(
+                "look at the address, the network and the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*)"
+                    .to_owned(),
+            ),
             Self::BlobMissing { .. } | Self::BlobCorrupt { .. } => {
                 Some("run the pipeline again: the stage that made it is run anew".to_owned())
             }

@@ -19,6 +19,7 @@ pub mod history;
 mod include;
 pub mod key;
 pub mod ledger;
+pub mod lineage;
 mod locate;
 pub mod lock;
 pub mod origin;

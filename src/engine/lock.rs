@@ -103,7 +103,7 @@ impl Lock {
                     StageError::input(format!("stage {} is uncacheable: nothing holds it to a result", node.id));
                 return Err(error.hint("lock a pipeline whose stages keep their results"));
             }
-            let Decision::Hit { key, record } = decision else {
+            let Decision::Hit { key, record, .. } = decision else {
                 return Err(StageError::input(format!("stage {} has no result to lock", node.id)));
             };
             stages.push(locked(plan, node, *key, record, &decider.trees(index)?));

@@ -28,7 +28,7 @@ use crate::plan::{Node, Plan};
 use crate::publisher::Publisher;
 use crate::resources::{Granted, Machine, Pool};
 use crate::store::lease::{Asked, Claim, RUN, Watch};
-use crate::store::{Record, Store, adopt, publish};
+use crate::store::{Record, Remote, Store, adopt, publish};
 use crate::why::Reason;
 use crate::worker;
 
@@ -36,6 +36,8 @@ use crate::worker;
 const CANCEL_EVERY: Duration = Duration::from_millis(50);
 /// After which waiting for another run's stage is told.
 const TELL_AFTER: Duration = Duration::from_secs(1);
+/// How often a stage's result is made again because its bytes were lost.
+const MOST_REMADE: u32 = 3;
 /// Stage threads evaluate deep expressions.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -131,6 +133,13 @@ enum End {
     InputLost(usize),
 }
 
+/// What made an input.
+struct Needed {
+    node: usize,
+    output: usize,
+    record: Record,
+}
+
 /// An instance that must run and waits for resources.
 struct Due {
     stage: StageKey,
@@ -166,7 +175,8 @@ struct Driver<'a> {
     /// First causes of what ran, for the reasons of what follows.
     origins: HashMap<usize, String>,
     keys: HashMap<usize, Key>,
-    remade: BTreeSet<usize>,
+    /// How often results were lost.
+    remade: BTreeMap<usize, u32>,
     /// Keys with scratch folders when the run began.
     left_over: BTreeSet<Key>,
     running: usize,
@@ -255,7 +265,7 @@ impl<'a> Driver<'a> {
             in_flight: BTreeMap::new(),
             origins: HashMap::new(),
             keys: HashMap::new(),
-            remade: BTreeSet::new(),
+            remade: BTreeMap::new(),
             left_over: shared.store.worked_on(),
             running: 0,
             stop: false,
@@ -282,6 +292,7 @@ impl<'a> Driver<'a> {
             if !self.stop {
                 self.dispatch(scope, send);
             }
+            self.warn();
             if self.running == 0 {
                 return;
             }
@@ -353,12 +364,12 @@ impl<'a> Driver<'a> {
         let (stage, verdict) = self.decider.decide(index, &content)?;
         self.keys.insert(index, stage.key);
         match verdict {
-            Verdict::Hit(record) if !self.shared.store.rely_on(&record) => self.decide(index),
-            Verdict::Hit(record) => {
+            Verdict::Hit(found) if found.here && !self.shared.store.rely_on(&found.record) => self.decide(index),
+            Verdict::Hit(found) => {
                 if self.left_over.contains(&stage.key) {
                     sweep(self.shared.store, &stage.key);
                 }
-                self.hit(index, record);
+                self.hit(index, Box::new(found.record));
                 Ok(None)
             }
             Verdict::Accept(record, _) => {
@@ -432,12 +443,9 @@ impl<'a> Driver<'a> {
             attended: node.entry.traits.place == Place::Worker,
         };
         let spec = attempt::spec(self.shared.plan, node, &given);
-        let inputs: Vec<(usize, Digest)> = node
-            .inputs
-            .iter()
-            .flat_map(|bound| {
-                bound.from.iter().map(|source| (source.node, record(source.node).outputs[source.output].artifact))
-            })
+        let sources = node.inputs.iter().flat_map(|bound| &bound.from);
+        let inputs: Vec<Needed> = sources
+            .map(|source| Needed { node: source.node, output: source.output, record: record(source.node) })
             .collect();
         (self.shared.on_event)(Event::StageStarted {
             stage: node.id.clone(),
@@ -559,11 +567,7 @@ impl<'a> Driver<'a> {
         self.ready.remove(&index);
         self.state[index] = State::Done(record);
         for &consumer in &self.consumers[index] {
-            let waiting = matches!(self.state[consumer], State::Waiting);
-            let fed = || {
-                sources(&self.shared.plan.nodes[consumer]).all(|source| matches!(self.state[source], State::Done(_)))
-            };
-            if waiting && fed() {
+            if matches!(self.state[consumer], State::Waiting) && self.is_fed(consumer) {
                 self.ready.insert(consumer);
             }
         }
@@ -581,7 +585,7 @@ impl<'a> Driver<'a> {
     }
 
     /// An input was lost after its producer had been taken for done: the
-    /// producer runs again, once, and the consumer waits for it.
+    /// producer is decided about anew, and all that need it wait for it.
     fn make_again(&mut self, index: usize, source: usize) {
         if self.options.overrides.given.contains_key(&source) {
             let id = &self.shared.plan.nodes[source].id;
@@ -589,19 +593,43 @@ impl<'a> Driver<'a> {
             self.fail(index, error.hint("run without --only and --defer: it is made anew"), None);
             return;
         }
-        if !self.remade.insert(source) {
-            let id = &self.shared.plan.nodes[source].id;
+        self.state[index] = State::Waiting;
+        // Another consumer may have noticed before.
+        let State::Done(record) = &self.state[source] else { return };
+        if record.outputs.iter().all(|output| self.shared.store.verify_artifact(&output.artifact).is_ok()) {
+            if self.is_fed(index) {
+                self.ready.insert(index);
+            }
+            return;
+        }
+        let id = &self.shared.plan.nodes[source].id;
+        let times = self.remade.entry(source).or_default();
+        *times += 1;
+        if *times > MOST_REMADE {
             let error = StageError::environment(format!("the result of {id} was made anew and is damaged again"));
             self.fail(index, error.hint("check the disk that the store lies on"), None);
             return;
         }
-        self.state[index] = State::Waiting;
         self.state[source] = State::Waiting;
-        let id = &self.shared.plan.nodes[source].id;
         self.summary.hits.retain(|hit| hit != id);
-        let fed = sources(&self.shared.plan.nodes[source]).all(|source| matches!(self.state[source], State::Done(_)));
-        debug_assert!(fed, "it was done before");
+        for consumer in &self.consumers[source] {
+            self.ready.remove(consumer);
+            self.due.remove(consumer);
+        }
+        debug_assert!(self.is_fed(source), "it was done before");
         self.ready.insert(source);
+    }
+
+    /// Whether all inputs of an instance are there.
+    fn is_fed(&self, index: usize) -> bool {
+        sources(&self.shared.plan.nodes[index]).all(|source| matches!(self.state[source], State::Done(_)))
+    }
+
+    /// Passes on what the remote store has to say.
+    fn warn(&self) {
+        for text in self.shared.store.remote().into_iter().flat_map(Remote::troubles) {
+            (self.shared.on_event)(Event::Warning { text });
+        }
     }
 
     /// Notes what was left out, remembers keys, and sums up.
@@ -651,7 +679,7 @@ fn run_attempt(
     shared: &Shared<'_>,
     spec: &Spec,
     place: Place,
-    inputs: &[(usize, Digest)],
+    inputs: &[Needed],
     gpus: &[u32],
     worked: &dyn Fn(),
 ) -> End {
@@ -670,10 +698,12 @@ fn run_attempt(
     {
         return End::Hit(Box::new(record));
     }
-    for (source, artifact) in inputs {
-        match store.verify_artifact(artifact) {
+    for input in inputs {
+        // What is only in a remote store comes now.
+        let artifact = &input.record.outputs[input.output].artifact;
+        match store.verify_artifact(artifact).and_then(|()| store.take_over(&input.record)) {
             Ok(()) => {}
-            Err(Error::BlobMissing { .. } | Error::BlobCorrupt { .. }) => return End::InputLost(*source),
+            Err(Error::BlobMissing { .. } | Error::BlobCorrupt { .. }) => return End::InputLost(input.node),
             Err(error) => return failed(error.into()),
         }
     }

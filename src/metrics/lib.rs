@@ -7,6 +7,7 @@
 //! * [`selection`]: which answers become SFT rows, preference pairs and
 //!   triples, and why the others do not.
 //! * [`stats`]: means with their deviations.
+//! * [`text`]: how alike two texts are.
 //! * [`rng`]: the random numbers all of these use; the seed is an argument.
 //!
 //! Nothing here knows tensors, tables, files, the network or a clock. The same
@@ -21,6 +22,7 @@ pub mod rng;
 pub mod selection;
 pub mod stats;
 pub mod tasks;
+pub mod text;
 pub mod verify;
 
 pub use error::Error;

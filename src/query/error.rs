@@ -84,6 +84,12 @@ pub enum Error {
         /// What happened.
         message: String,
     },
+    /// The query was broken off.
+    #[error("interrupted")]
+    Cancelled,
+    /// What a name stands for could not be had.
+    #[error("{0}")]
+    Stage(StageError),
     /// A file could not be read as Parquet.
     #[error("table {table:?}: {message}")]
     File {
@@ -280,9 +286,11 @@ impl From<Error> for StageError {
         let message = error.to_string();
         match error {
             Error::Resources { .. } => {
-                Self::environment(message).hint("select fewer columns or rows, or run it on a machine with more memory")
+                Self::environment(message).hint("select fewer columns or rows, or give it more memory or disk")
             }
             Error::Internal { .. } => Self::bug(message),
+            Error::Cancelled => Self::interrupted(),
+            Error::Stage(error) => error,
             _ => Self::input(message),
         }
     }

@@ -21,7 +21,7 @@ pub mod table;
 
 pub use cells::Cells;
 pub use error::{Error, Result};
-pub use names::tables_of;
+pub use names::{first_statement, is_blank, tables_of};
 pub use order::sql_stage;
-pub use session::{Part, Session};
+pub use session::{Contents, Limits, Part, Rows, Session};
 pub use spec::TableSpec;

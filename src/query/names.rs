@@ -8,6 +8,8 @@ use datafusion::common::TableReference;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{self, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -43,6 +45,40 @@ pub(crate) fn one_statement(sql: &str) -> Result<Statement> {
             Err(Error::Syntax { place: None, message: format!("expected one query, found {}", more + 1) })
         }
     }
+}
+
+/// The first statement of a text, without its `;`, and where the next one begins. None if no `;` ends it yet, though a text
+/// that can never become a statement is taken whole, so that running it says why.
+pub fn first_statement(text: &str) -> Option<(&str, usize)> {
+    let mut tokens = Vec::new();
+    let end = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location_into_buf(&mut tokens);
+    match tokens.iter().find(|token| token.token == Token::SemiColon) {
+        Some(found) => {
+            let at = offset(text, found.span.start.line, found.span.start.column);
+            Some((&text[..at], at + 1))
+        }
+        // What is open may be closed by a later line.
+        None if end.as_ref().is_err_and(|error| !is_open(&error.message)) => Some((text, text.len())),
+        None => None,
+    }
+}
+
+/// Whether what the tokenizer says is that a quote or a comment does not end.
+fn is_open(message: &str) -> bool {
+    message.starts_with("Unterminated") || message.contains("EOF") || message.starts_with("Expected close delimiter")
+}
+
+/// Whether a text is only white space and comments.
+pub fn is_blank(text: &str) -> bool {
+    Tokenizer::new(&GenericDialect {}, text)
+        .tokenize()
+        .is_ok_and(|tokens| tokens.iter().all(|token| matches!(token, Token::Whitespace(_))))
+}
+
+/// The byte at a line and a column, both from one.
+fn offset(text: &str, line: u64, column: u64) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();
+    text[start..].char_indices().nth(column as usize - 1).map_or(text.len(), |(byte, _)| start + byte)
 }
 
 /// The first two words of a statement.
@@ -106,6 +142,19 @@ mod tests {
         let sql = "SELECT * FROM system.runs, generate_series(1, 3), (VALUES (1)) v(x), \"Odd\"";
         assert_eq!(tables_of(sql).expect("SQL"), ["Odd"]);
         assert!(tables_of("SELECT 1").expect("SQL").is_empty());
+    }
+
+    #[test]
+    fn statements_end_at_a_semicolon_that_is_not_quoted() {
+        let text = "SELECT ';' AS \"größe;\" -- no; end\nFROM a /* ; */; SELECT 2;";
+        let (first, next) = first_statement(text).expect("ended");
+        assert_eq!(first, "SELECT ';' AS \"größe;\" -- no; end\nFROM a /* ; */");
+        assert_eq!(first_statement(&text[next..]), Some((" SELECT 2", 10)));
+        for open in ["", "SELECT 1", "SELECT 'a;", "SELECT 1 /* ;", "SELECT \"x;\n"] {
+            assert_eq!(first_statement(open), None, "{open}");
+        }
+        assert_eq!(first_statement(";"), Some(("", 1)));
+        assert!(is_blank(" -- all\n /* done */ ") && !is_blank("-- now\nSELECT 1") && !is_blank("'"));
     }
 
     #[test]

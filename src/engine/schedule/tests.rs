@@ -620,3 +620,5 @@ fn twenty_cached_stages_read_twenty_records_and_start_nothing() {
     assert_eq!((summary.hits.len(), summary.ran.len()), (20, 0));
     println!("20 cached stages took {:.1} ms", summary.seconds * 1e3);
 }
+
+mod remote;

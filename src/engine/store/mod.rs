@@ -40,6 +40,7 @@ pub mod files;
 pub mod lease;
 pub mod manifest;
 pub mod publish;
+pub(crate) mod remote;
 pub mod seal;
 pub mod table;
 pub(crate) mod touch;
@@ -47,6 +48,7 @@ mod view;
 
 pub use fault::Faults;
 pub use manifest::{Acceptance, ArtifactKind, InputRecord, Manifest, OutputRecord, Record};
+pub use remote::{Pushed, Remote};
 
 const FORMAT: &str = "fuseline store 1 blake3";
 const FOLDERS: [&str; 13] =
@@ -68,6 +70,18 @@ struct Known {
     leases: lease::Leases,
     /// Whether a collection went on when this process first looked.
     collecting: OnceLock<bool>,
+    /// Where to look for what is not here.
+    remote: OnceLock<Remote>,
+}
+
+/// A record that answers for a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The record.
+    pub record: Record,
+    /// Its blobs are all here; else they come from the remote store when they
+    /// are needed.
+    pub here: bool,
 }
 
 /// What a key was made of, for people and for `why`.
@@ -223,6 +237,50 @@ impl Store {
         Ok(record)
     }
 
+    /// As [`Store::lookup`], also in the remote store if there is one. A record
+    /// that is here comes first.
+    pub fn find(&self, key: &Key) -> Result<Found, Miss> {
+        let miss = match self.lookup(key) {
+            Ok(record) => return Ok(Found { record, here: true }),
+            Err(miss) => miss,
+        };
+        let record = self.remote().and_then(|remote| remote.find(self, key)).ok_or(miss)?;
+        Ok(Found { record, here: false })
+    }
+
+    /// Looks in a remote store, from now on, for what is not here.
+    pub fn attach(&self, remote: Remote) {
+        // A store has one remote; it is given right after opening.
+        let _ = self.known.remote.set(remote);
+    }
+
+    /// The remote store.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.known.remote.get()
+    }
+
+    /// Brings blobs from the remote store that are not here, as far as they can be had.
+    fn bring(&self, digests: &[Digest]) -> Result<()> {
+        self.remote().map_or(Ok(()), |remote| remote.fetch(self, digests))
+    }
+
+    /// Makes a remote store's record one of this store, once all its blobs are here.
+    pub fn take_over(&self, record: &Record) -> Result<()> {
+        let is_whole =
+            |record: &Record| record.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| self.has(&blob));
+        if self.remote().is_none() || !is_whole(record) {
+            return Ok(());
+        }
+        match self.record(&record.key) {
+            Some(known) if known.same_outputs(record) => Ok(()),
+            known => {
+                let mut record = record.clone();
+                record.supersedes |= known.is_some_and(|known| !is_whole(&known));
+                adopt::adopt(self, &record)
+            }
+        }
+    }
+
     /// Whether a blob is there, in the right size.
     pub fn has(&self, digest: &Digest) -> bool {
         fs::metadata(self.blob(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == digest.size)
@@ -244,6 +302,7 @@ impl Store {
         if self.known.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(digest) {
             return Ok(());
         }
+        self.bring(&[*digest])?;
         let path = self.blob(digest);
         let found = files::digest_file(&path).map_err(|error| match error {
             Error::External { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -287,6 +346,7 @@ impl Store {
 
     /// Reads a small blob whole; its bytes are compared with its name.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.bring(&[*digest])?;
         let path = self.blob(digest);
         let mut bytes = Vec::with_capacity(usize::try_from(digest.size).unwrap_or(0));
         match File::open(&path) {
@@ -315,7 +375,9 @@ impl Store {
 
     /// Compares all bytes of an artifact with its manifest, once a process.
     pub fn verify_artifact(&self, artifact: &Digest) -> Result<()> {
-        self.manifest(artifact)?.files.iter().try_for_each(|file| self.verify(&file.digest))
+        let files: Vec<Digest> = self.manifest(artifact)?.files.iter().map(|file| file.digest).collect();
+        self.bring(&files)?;
+        files.iter().try_for_each(|file| self.verify(file))
     }
 
     /// Reads a table artifact.

@@ -8,16 +8,17 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
 use fuseline_contract::{Digest, Table};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
@@ -52,28 +53,29 @@ fn stored_field(field: &Field) -> Field {
 
 /// Brings a table to the types in which it is stored; drops schema metadata.
 pub fn normalise(table: &Table) -> Result<Table> {
+    let schema = stored_schema(table.schema())?;
+    let batches = table.batches().iter().map(|batch| normal(batch, &schema)).collect::<Result<_>>()?;
+    Ok(Table::new(schema, batches))
+}
+
+fn stored_schema(schema: &Schema) -> Result<SchemaRef> {
     let mut fields: Vec<Field> = Vec::new();
-    for field in table.schema().fields() {
+    for field in schema.fields() {
         if fields.iter().any(|known| known.name() == field.name()) {
             return Err(Error::ColumnTwice { column: field.name().clone() });
         }
         fields.push(stored_field(field));
     }
-    let schema = Arc::new(Schema::new(fields));
-    let mut batches = Vec::new();
-    for batch in table.batches() {
-        let cast = |(array, field): (&ArrayRef, &FieldRef)| {
-            if array.data_type() == field.data_type() {
-                Ok(array.clone())
-            } else {
-                compute::cast(array, field.data_type())
-            }
-        };
-        let columns = batch.columns().iter().zip(schema.fields()).map(cast).collect::<Result<_, _>>()?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        batches.push(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
-    }
-    Ok(Table::new(schema, batches))
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn normal(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let cast = |(array, field): (&ArrayRef, &FieldRef)| {
+        if array.data_type() == field.data_type() { Ok(array.clone()) } else { compute::cast(array, field.data_type()) }
+    };
+    let columns = batch.columns().iter().zip(schema.fields()).map(cast).collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 /// Hashes what passes through.
@@ -107,48 +109,78 @@ fn properties() -> WriterProperties {
         .build()
 }
 
-/// Writes a normalised table and returns the digest of the file's bytes.
+/// Writes a table and returns the digest of the file's bytes.
 pub fn write(table: &Table, path: &Path) -> Result<Digest> {
-    let at = |error: parquet::errors::ParquetError| match error {
-        parquet::errors::ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-            Ok(error) => Error::io("write", path, *error),
-            Err(other) => Error::Parquet(parquet::errors::ParquetError::External(other)),
-        },
-        other => Error::Parquet(other),
-    };
-    let file = File::create_new(path).at("create", path)?;
-    let sink = Hashing { inner: BufWriter::new(file), hasher: blake3::Hasher::new(), size: 0 };
-    let mut writer = ArrowWriter::try_new(sink, table.schema().clone(), Some(properties())).map_err(at)?;
-    for group in groups(table) {
-        writer.write(&group?).map_err(at)?;
-        writer.flush().map_err(at)?;
-    }
-    let sink = writer.into_inner().map_err(at)?;
-    let digest = Digest { hash: *sink.hasher.finalize().as_bytes(), size: sink.size };
-    sink.inner.into_inner().map_err(|error| Error::io("write", path, error.into_error()))?;
-    Ok(digest)
+    let mut writer = Writer::create(path, table.schema())?;
+    table.batches().iter().try_for_each(|batch| writer.push(batch))?;
+    writer.finish()
 }
 
-/// The rows in batches of exactly [`GROUP_ROWS`], the last one shorter.
-fn groups(table: &Table) -> impl Iterator<Item = Result<RecordBatch>> + '_ {
-    let mut slices = Vec::new();
-    let mut batches = table.batches().iter().cloned();
-    let mut rest: Option<RecordBatch> = None;
-    let schema = table.schema().clone();
-    std::iter::from_fn(move || {
-        let mut rows = 0;
-        slices.clear();
-        while rows < GROUP_ROWS {
-            let Some(batch) = rest.take().or_else(|| batches.next()) else { break };
-            let n = batch.num_rows().min(GROUP_ROWS - rows);
-            if n < batch.num_rows() {
-                rest = Some(batch.slice(n, batch.num_rows() - n));
+/// Writes a file from rows as they come.
+pub struct Writer {
+    path: PathBuf,
+    schema: SchemaRef,
+    inner: ArrowWriter<Hashing<BufWriter<File>>>,
+    /// Rows that make no whole group yet.
+    waiting: Vec<RecordBatch>,
+    n_waiting: usize,
+}
+
+impl Writer {
+    /// Begins a file, which must not exist. Its columns have the types in which they are stored (see [`normalise`]).
+    pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
+        let schema = stored_schema(schema)?;
+        let file = File::create_new(path).at("create", path)?;
+        let sink = Hashing { inner: BufWriter::new(file), hasher: blake3::Hasher::new(), size: 0 };
+        let inner = ArrowWriter::try_new(sink, schema.clone(), Some(properties())).map_err(|error| at(path, error))?;
+        Ok(Self { path: path.to_owned(), schema, inner, waiting: Vec::new(), n_waiting: 0 })
+    }
+
+    /// Adds rows, cut anew into batches of exactly [`GROUP_ROWS`].
+    pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = normal(batch, &self.schema)?;
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let n = (batch.num_rows() - start).min(GROUP_ROWS - self.n_waiting);
+            self.waiting.push(batch.slice(start, n));
+            (start, self.n_waiting) = (start + n, self.n_waiting + n);
+            if self.n_waiting == GROUP_ROWS {
+                self.flush()?;
             }
-            slices.push(batch.slice(0, n));
-            rows += n;
         }
-        (rows > 0).then(|| compute::concat_batches(&schema, &slices).map_err(Error::from))
-    })
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let group = compute::concat_batches(&self.schema, &self.waiting)?;
+        self.waiting.clear();
+        self.n_waiting = 0;
+        let written = self.inner.write(&group).and_then(|()| self.inner.flush());
+        written.map_err(|error| at(&self.path, error))
+    }
+
+    /// Ends the file and gives the digest of its bytes.
+    pub fn finish(mut self) -> Result<Digest> {
+        if self.n_waiting > 0 {
+            self.flush()?;
+        }
+        let path = self.path;
+        let sink = self.inner.into_inner().map_err(|error| at(&path, error))?;
+        let digest = Digest { hash: *sink.hasher.finalize().as_bytes(), size: sink.size };
+        sink.inner.into_inner().map_err(|error| Error::io("write", &path, error.into_error()))?;
+        Ok(digest)
+    }
+}
+
+/// A full disk is the environment's, whoever writes.
+fn at(path: &Path, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(error) => Error::io("write", path, *error),
+            Err(other) => Error::Parquet(ParquetError::External(other)),
+        },
+        other => Error::Parquet(other),
+    }
 }
 
 /// The sum of a column of whole numbers, of which alone is read; nothing where

@@ -31,6 +31,7 @@ impl Store {
         if self.view_is_right(&view, &manifest) {
             return Ok(view);
         }
+        self.bring(&manifest.files.iter().map(|file| file.digest).collect::<Vec<_>>())?;
         let fresh = self.temporary("view");
         let placed = self.link_all(&manifest, &fresh).and_then(|()| match fs::rename(&fresh, &view) {
             Ok(()) => Ok(true),

@@ -7,12 +7,15 @@ pub const VERIFIER: Verifier = Verifier {
     name: "exact",
     doc: "the whole response is the reference, but for case, runs of white space and one final full stop",
     verify,
+    extract,
 };
 
 fn verify(reference: &str, response: &str) -> Result<Verdict, Error> {
-    let extracted = normalise(response);
-    let correct = extracted == normalise(reference);
-    Ok(Verdict { extracted: (!extracted.is_empty()).then_some(extracted), correct })
+    Ok(Verdict { extracted: extract(response), correct: normalise(response) == normalise(reference) })
+}
+
+fn extract(response: &str) -> Option<String> {
+    Some(normalise(response)).filter(|answer| !answer.is_empty())
 }
 
 /// Lower case, one space between words, none around them, no final full stop.

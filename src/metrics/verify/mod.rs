@@ -34,6 +34,8 @@ pub struct Verifier {
     pub doc: &'static str,
     /// Judges a response; an error is about the reference, never about the response.
     pub verify: fn(reference: &str, response: &str) -> Result<Verdict, Error>,
+    /// Finds the answer in a response, as `verify` does.
+    pub extract: fn(response: &str) -> Option<String>,
 }
 
 /// The verifier of a name.
@@ -53,7 +55,8 @@ mod tests {
         for verifier in ALL {
             let found = find(verifier.name).expect("it is listed");
             assert!((found.verify)("42", "42").expect("a number").correct, "{}", verifier.name);
-            assert!(!(found.verify)("42", "43").expect("a number").correct, "{}", verifier.name);
+            let wrong = (found.verify)("42", "43").expect("a number");
+            assert!(!wrong.correct && wrong.extracted == (found.extract)("43"), "{}", verifier.name);
             assert_eq!((found.verify)("42", "").expect("a number"), Verdict { extracted: None, correct: false });
         }
         assert!(find("guess").expect_err("no such verifier").to_string().contains("exact, numeric"));

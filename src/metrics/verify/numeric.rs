@@ -30,6 +30,7 @@ pub const VERIFIER: Verifier = Verifier {
     name: "numeric",
     doc: "the final number of the response (boxed, after #### or \"the answer is\", or the last one) equals the reference's by value",
     verify,
+    extract,
 };
 
 fn verify(reference: &str, response: &str) -> Result<Verdict, Error> {

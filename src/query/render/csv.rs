@@ -1,7 +1,8 @@
 //! Comma-separated values, RFC 4180: lines end in CR LF, a field with a comma, a
 //! quote or a line break stands in quotes.
 
-use fuseline_contract::Table;
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 
 use crate::cells::{Cells, Content, texts};
 use crate::error::Result;
@@ -23,20 +24,23 @@ pub fn render(cells: &Cells) -> String {
     out
 }
 
-/// Writes any table with all digits. A null is an empty field and an empty text
-/// is a quoted one, so that they stay apart.
-pub fn rows(table: &Table) -> Result<String> {
-    let mut out = line(table.schema().fields().iter().map(|field| field.name().as_str()));
-    for batch in table.batches() {
-        let columns = batch.columns().iter().map(texts).collect::<Result<Vec<_>>>()?;
-        for row in 0..batch.num_rows() {
-            let fields = columns.iter().map(|column| match &column[row] {
-                None => String::new(),
-                Some(text) if text.is_empty() => "\"\"".to_owned(),
-                Some(text) => field(text),
-            });
-            out.push_str(&(fields.collect::<Vec<_>>().join(",") + "\r\n"));
-        }
+/// The names of the columns.
+pub(super) fn head(schema: &Schema) -> String {
+    line(schema.fields().iter().map(|field| field.name().as_str()))
+}
+
+/// Writes rows with all digits. A null is an empty field and an empty text is a
+/// quoted one, so that they stay apart.
+pub(super) fn batch(batch: &RecordBatch) -> Result<String> {
+    let mut out = String::new();
+    let columns = batch.columns().iter().map(texts).collect::<Result<Vec<_>>>()?;
+    for row in 0..batch.num_rows() {
+        let fields = columns.iter().map(|column| match &column[row] {
+            None => String::new(),
+            Some(text) if text.is_empty() => "\"\"".to_owned(),
+            Some(text) => field(text),
+        });
+        out.push_str(&(fields.collect::<Vec<_>>().join(",") + "\r\n"));
     }
     Ok(out)
 }

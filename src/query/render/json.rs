@@ -1,9 +1,8 @@
-//! JSON: a grid with the numbers behind it, or a table as a list of rows.
+//! JSON: a grid with the numbers behind it, or rows as objects.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
-use fuseline_contract::Table;
 use serde_json::{Map, Value, json};
 
 use crate::cells::{Cells, Content};
@@ -43,15 +42,6 @@ pub fn render(cells: &Cells) -> String {
     format!("{grid:#}\n")
 }
 
-/// Writes any table as a list of objects, one a line. Nulls are written.
-pub fn rows(table: &Table) -> Result<String> {
-    let mut lines = Vec::new();
-    for batch in table.batches() {
-        lines.extend(objects(batch)?.iter().map(Value::to_string));
-    }
-    Ok(if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) })
-}
-
 /// Every value of a column.
 pub(crate) fn values(array: &ArrayRef) -> Result<Vec<Value>> {
     /// The one column's name.
@@ -60,7 +50,8 @@ pub(crate) fn values(array: &ArrayRef) -> Result<Vec<Value>> {
     Ok(objects(&batch)?.into_iter().map(|mut object| object[NAME].take()).collect())
 }
 
-fn objects(batch: &RecordBatch) -> Result<Vec<Value>> {
+/// The rows as objects. Nulls are written.
+pub(super) fn objects(batch: &RecordBatch) -> Result<Vec<Value>> {
     let mut bytes = Vec::new();
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
     writer.write(batch)?;

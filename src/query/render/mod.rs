@@ -6,6 +6,7 @@ pub mod csv;
 pub mod json;
 pub mod latex;
 pub mod markdown;
+mod stream;
 pub mod text;
 
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use fuseline_contract::Table;
 
 use crate::cells::Cells;
 use crate::error::Result;
+pub use stream::{RowFormat, Stream};
 pub use text::Style;
 
 /// What a grid or a table is written as.
@@ -66,11 +68,16 @@ pub fn cells(cells: &Cells, format: Format, style: &Style) -> String {
 /// Writes any table: nested values as JSON text, floats with all their digits,
 /// JSON as a list of rows.
 pub fn table(table: &Table, format: Format, style: &Style) -> Result<String> {
-    match format {
-        Format::Json => json::rows(table),
-        Format::Csv => csv::rows(table),
-        other => Ok(cells(&Cells::of_table(table, None)?, other, style)),
+    let rows = match format {
+        Format::Json => RowFormat::Json,
+        Format::Csv => RowFormat::Csv,
+        other => return Ok(cells(&Cells::of_table(table, None)?, other, style)),
+    };
+    let (mut stream, mut out) = Stream::begin(rows, table.schema());
+    for batch in table.batches() {
+        out.push_str(&stream.rows(batch)?);
     }
+    Ok(out + stream.end())
 }
 
 #[cfg(test)]

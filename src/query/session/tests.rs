@@ -114,7 +114,7 @@ fn files_that_do_not_fit_are_named() {
     assert!(said.starts_with("table \"t\": column \"x\" is Int64 in one file and Utf8 in "), "{said}");
 }
 
-fn small() -> Session {
+fn small() -> Session<'static> {
     let mut session = Session::new(1).unwrap();
     let rows = batch(vec![
         ("model", texts(&["a", "b"])),
@@ -204,4 +204,84 @@ fn a_table_may_be_replaced() {
     let rows = batch(vec![("model", texts(&["c"]))]);
     session.register_table("evaluated", Table::new(rows.schema(), vec![rows]));
     assert_eq!(column(&session.sql("SELECT model FROM evaluated").unwrap(), "model"), ["c"]);
+}
+
+#[test]
+fn numbers_of_rows_are_plain_integers_and_too_large_ones_are_said() {
+    let sql = "SELECT row_number() OVER (ORDER BY model) - 1 AS place, sum(arrow_cast(1, 'UInt64')) OVER () AS n FROM evaluated";
+    let table = small().sql(sql).unwrap();
+    for field in table.schema().fields() {
+        assert_eq!(field.data_type(), &DataType::Int64, "{}", field.name());
+    }
+    let mut places = column(&table, "place");
+    places.sort();
+    assert_eq!(places, ["0", "1"]);
+    let said = message(&small(), "SELECT arrow_cast(18446744073709551615, 'UInt64') AS much");
+    assert!(said.contains("\"much\"") && said.contains("18446744073709551615"), "{said}");
+}
+
+#[test]
+fn names_that_are_not_listed_may_still_be_known() {
+    let mut session = small();
+    session.set_unlisted(Box::new(|name| match name {
+        "latest.evaluated" => {
+            let rows = batch(vec![("model", texts(&["z"]))]);
+            Some(Ok(Contents::Memory(Table::new(rows.schema(), vec![rows]))))
+        }
+        "later" => Some(Err(StageError::input("stage later has no result yet").hint("fuseline run p.yaml"))),
+        _ => None,
+    }));
+    assert_eq!(column(&session.sql("SELECT * FROM latest.evaluated").unwrap(), "model"), ["z"]);
+    assert!(message(&session, "SELECT * FROM earliest.evaluated").contains("there is no table"));
+    let error = StageError::from(session.sql("SELECT * FROM later").expect_err("none yet"));
+    assert_eq!(
+        (error.message.as_str(), error.hint.as_deref()),
+        ("stage later has no result yet", Some("fuseline run p.yaml"))
+    );
+    assert!(session.names().all(|name| !name.starts_with("late")));
+    assert_eq!(session.columns("latest.evaluated").unwrap().fields().len(), 1);
+}
+
+/// Half a million rows of some 60 bytes, in no order: about 30 MB.
+const MUCH: &str = "SELECT value, repeat(CAST(hash_fraction(CAST(value AS VARCHAR)) AS VARCHAR), 3) AS text \
+                    FROM generate_series(1, 500000)";
+
+#[test]
+fn what_does_not_fit_goes_through_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = |spill: bool| Limits {
+        threads: 2,
+        memory_bytes: Some(if spill { 12 << 20 } else { 1 << 20 }),
+        spill: Some(folder.path().to_owned()),
+        cancel: None,
+    };
+    let free = Session::new(2).unwrap();
+    let tight = Session::with(limits(true)).unwrap();
+    for sql in [
+        format!("SELECT text FROM ({MUCH}) ORDER BY text"),
+        format!("SELECT max(n) AS n, min(text) AS text FROM (SELECT text, count(*) AS n FROM ({MUCH}) GROUP BY text)"),
+        format!("SELECT sum(place) AS n FROM (SELECT row_number() OVER (ORDER BY text) AS place FROM ({MUCH}))"),
+    ] {
+        let wanted = free.sql(&sql).unwrap();
+        let found = tight.sql(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(found.one_batch().unwrap(), wanted.one_batch().unwrap(), "{sql}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a folder of this session");
+    drop(tight);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its files go with it");
+    let sorted = format!("SELECT array_agg(text ORDER BY text) AS l FROM ({MUCH})");
+    let error = Session::with(limits(false)).unwrap().sql(&sorted).expect_err("one value cannot be split");
+    assert!(matches!(error, Error::Resources { .. }), "{error}");
+}
+
+#[test]
+fn a_query_can_be_broken_off() {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let session = Session::with(Limits { threads: 2, cancel: Some(cancel.clone()), ..Limits::default() }).unwrap();
+    let endless = "SELECT max(value) AS m FROM generate_series(1, 1000000000000)";
+    let mut rows = session.stream(endless).unwrap();
+    cancel.store(true, Ordering::Relaxed);
+    assert!(matches!(rows.next(), Some(Err(Error::Cancelled))));
+    drop(rows);
+    assert_eq!(session.sql("SELECT 1 AS one").unwrap().n_rows(), 1, "the next one is not");
 }
