@@ -75,6 +75,7 @@ impl Operator for Dpo {
     const NAME: &'static str = "dpo";
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = shared::PARTS;
+    const EXECUTION: &'static [&'static str] = shared::EXECUTION;
     const TRAITS: Traits = shared::TRAITS;
     const MANUAL: &'static str = "\
 Trains a model on preferred and dispreferred answers.

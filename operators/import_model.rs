@@ -38,7 +38,7 @@ content, not its path, decides whether later stages rerun.";
     }
 
     fn files(config: &Config) -> Vec<ExternalFile> {
-        vec![ExternalFile { parameter: "from", path: config.from.clone() }]
+        vec![ExternalFile::new("from", &config.from)]
     }
 }
 

@@ -9,6 +9,7 @@
 use fuseline_contract::{Entry, Runner};
 
 mod build_pairs;
+mod command;
 mod dpo;
 mod evaluate;
 mod import_model;
@@ -29,6 +30,7 @@ mod wrpo;
 /// Every operator, by name.
 pub const ALL: &[Entry] = &[
     Entry::of::<build_pairs::BuildPairs>(),
+    Entry::of::<command::Command>(),
     Entry::of::<dpo::Dpo>(),
     Entry::of::<evaluate::Evaluate>(),
     Entry::of::<import_model::ImportModel>(),
@@ -60,6 +62,7 @@ pub const THREAD: &[Runner] = &[
 
 /// The work of operators that run in a process of their own.
 pub const WORKER: &[Runner] = &[
+    Runner::of::<command::Command>(),
     Runner::of::<dpo::Dpo>(),
     Runner::of::<import_model::ImportModel>(),
     Runner::of::<init_model::InitModel>(),
@@ -108,9 +111,21 @@ mod tests {
                 assert!(property["description"].is_string(), "{}.{name} has no doc line", entry.name);
             }
             for name in entry.execution.iter().chain(entry.secret) {
-                assert!(properties.contains_key(*name), "{}.{name} is no parameter", entry.name);
+                let found = name.split('.').try_fold(&schema, |inner, name| property(&schema, inner, name));
+                assert!(found.is_some(), "{}.{name} is no parameter", entry.name);
             }
         }
+    }
+
+    /// A property of an object's schema, references followed.
+    fn property<'s>(
+        root: &'s serde_json::Value,
+        of: &'s serde_json::Value,
+        name: &str,
+    ) -> Option<&'s serde_json::Value> {
+        let found = of["properties"].get(name)?;
+        let target = found.get("$ref").and_then(serde_json::Value::as_str);
+        target.map_or(Some(found), |target| root.pointer(target.strip_prefix('#')?))
     }
 
     #[test]

@@ -55,7 +55,7 @@ cannot be used are an error that names the first of them.";
     }
 
     fn files(config: &Config) -> Vec<ExternalFile> {
-        vec![ExternalFile { parameter: "path", path: config.path.clone() }]
+        vec![ExternalFile::new("path", &config.path)]
     }
 }
 
@@ -158,7 +158,7 @@ fn csv(text: &[u8]) -> Result<Table, arrow::error::ArrowError> {
 
 /// Makes prompts of rows that have `messages` or a text column `prompt`, and
 /// derives identities that are missing. Other columns stay.
-fn as_prompts(table: Table) -> Result<Table, TableError> {
+pub fn as_prompts(table: Table) -> Result<Table, TableError> {
     let mut table = table;
     if !table.has("messages") && table.has("prompt") {
         let batch = table.one_batch()?;

@@ -28,6 +28,7 @@ impl Operator for Sft {
     const NAME: &'static str = "sft";
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = shared::PARTS;
+    const EXECUTION: &'static [&'static str] = shared::EXECUTION;
     const TRAITS: Traits = shared::TRAITS;
     const MANUAL: &'static str = "\
 Fine-tunes a model on given answers.

@@ -48,6 +48,7 @@ impl Operator for Wrpo {
     const NAME: &'static str = "wrpo";
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = shared::PARTS;
+    const EXECUTION: &'static [&'static str] = shared::EXECUTION;
     const TRAITS: Traits = shared::TRAITS;
     const MANUAL: &'static str = "\
 Trains a model on the sources' best answer and its own best and worst.

@@ -88,7 +88,11 @@ name: two
 seed: 1
 stages:
   lessons: {op: make_dataset, with: {split: train, tasks: {reverse_word: 8}}}
-  vocabulary: {op: train_tokenizer, inputs: {texts: lessons.examples}, with: {kind: unigram, vocab_size: 290, chat: gemma}}
+  vocabulary:
+    op: train_tokenizer
+    inputs: {texts: lessons.examples}
+    with: {kind: unigram, vocab_size: 290, chat: gemma}
+    retry: {times: 0}
 ";
 
 /// The lessons and the vocabulary.

@@ -51,6 +51,13 @@ impl Home {
         Done::of(self.command(arguments).output().expect("the program starts"))
     }
 
+    /// Runs it to its end from the repository's root, as users of its pipelines do, with the store of this folder.
+    pub fn at_root(&self, arguments: &[&str]) -> Done {
+        let mut command = self.command(arguments);
+        command.env("FUSELINE_STORE", self.path("store")).current_dir(crate::root());
+        Done::of(command.output().expect("the program starts"))
+    }
+
     /// Runs it and expects that all goes well; gives what it printed.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let done = self.fuseline(arguments);
@@ -97,7 +104,12 @@ impl Home {
 
     /// Starts a run and returns in the middle of a stage's work.
     pub fn start_until(&self, pipeline: &str, stage: &str) -> Child {
-        let mut command = self.command(&["run", pipeline, "--json"]);
+        self.start_until_with(pipeline, stage, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_until_with(&self, pipeline: &str, stage: &str, more: &[&str]) -> Child {
+        let mut command = self.command(&[&["run", pipeline, "--json"], more].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let events = BufReader::new(child.stdout.take().expect("it is piped"));
         for line in events.lines() {

@@ -47,6 +47,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "key",
             "store",
             "ledger",
+            "logs",
             "why",
             "decide",
             "definition",

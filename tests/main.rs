@@ -3,7 +3,9 @@
 mod bad_input;
 mod care;
 mod cli;
+mod command;
 mod crash;
+mod failures;
 mod faults;
 mod fuzz;
 mod harness;
@@ -15,6 +17,7 @@ mod pipelines;
 mod plan;
 mod property;
 mod real;
+mod resume;
 mod schema;
 mod share;
 mod sql;

@@ -1,17 +1,13 @@
 //! The pipelines that come with fuseline: each is right, and can be planned.
 
-use crate::harness::{Done, Home};
+use crate::harness::Home;
 
 /// Plans every pipeline from the repository's root, as its users do.
 #[test]
 fn every_pipeline_is_right_and_can_be_planned() {
     let root = crate::root();
     let store = Home::new();
-    let run = |verb: &str, file: &str| {
-        let mut command = store.command(&[verb, file]);
-        command.env("FUSELINE_STORE", store.path("store")).current_dir(&root);
-        Done::of(command.output().expect("the program starts"))
-    };
+    let run = |verb: &str, file: &str| store.at_root(&[verb, file]);
     let pipelines = crate::files(&root.join("pipelines"), ".yaml");
     assert!(!pipelines.is_empty());
     for path in pipelines {

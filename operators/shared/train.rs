@@ -8,6 +8,8 @@ use super::chat::{CHAT, DECODER, NUMERICS};
 
 /// Shared code of all training operators.
 pub const PARTS: &[Part] = &[DECODER, CHAT, Part { name: "lm.train", version: 1 }];
+/// How often the state is kept changes no result.
+pub const EXECUTION: &[&str] = &["train.checkpoint_every"];
 /// Training runs in a process of its own, from a seed.
 pub const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS) };
 

@@ -30,6 +30,9 @@ pub fn run<O: Objective>(
     let model = ChatModel::load(&from, run.threads())?;
     let rows = encode(&model.encoder)?;
     let total_rows = rows.len();
+    let checkpoints = run.checkpoints();
+    let tell = |text| run.note(text);
+    let checkpoints = train::Checkpoints { folder: &checkpoints.folder, identity: &checkpoints.identity, tell: &tell };
     let mut told = Instant::now();
     let mut on_step = |report: &train::StepReport| {
         if told.elapsed() >= TELL_EVERY || report.step == report.total {
@@ -39,14 +42,18 @@ pub fn run<O: Objective>(
         }
         if run.cancelled() { Control::Stop } else { Control::Continue }
     };
-    let summary =
-        train::train(&model.decoder, rows, objective, config, run.seed(), &mut on_step).map_err(errors::lm)?;
+    let summary = train::train(&model.decoder, rows, objective, config, run.seed(), Some(&checkpoints), &mut on_step)
+        .map_err(errors::lm)?;
+    if let Some(step) = summary.resumed_at {
+        run.resumed(step);
+        run.note(format!("went on from the checkpoint after update {step}"));
+    }
     run.check_cancelled()?;
     note_dropped(run, &summary, total_rows);
     let trace: Vec<Trace> = summary
         .trace
         .iter()
-        .map(|row| Trace { step: row.step as i64, name: row.name.to_owned(), value: row.value })
+        .map(|row| Trace { step: row.step as i64, name: row.name.clone().into_owned(), value: row.value })
         .collect();
     run.write("trace", Trace::table(&trace)?)?;
     let out = run.model_folder("model")?;

@@ -47,7 +47,8 @@ const SQL_NAMES: &str = "\
 Tables:
   scored, pairs.dropped            a stage's first output, all its instances, axes as columns; another output of it
   latest.scored, \"01KB3\".scored    the same of an earlier run: the latest of this pipeline, or any by the beginning of its id
-  system.runs, system.stages, system.artifacts    what ran when, where, why, and what it made
+  system.runs, system.stages, system.attempts,
+  system.artifacts                                what ran when, where, why, and what it made
 
 `fuseline ops sql` lists the functions that are not in every SQL.
 
@@ -253,6 +254,19 @@ pub enum Verb {
         /// The renderer's language.
         #[arg(long, default_value = "mermaid")]
         format: GraphFormat,
+    },
+    /// Print what the last attempt at a stage wrote to its standard output and error.
+    Logs {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The stage, written as an input is.
+        stage: String,
+        /// The attempt of this run; a unique beginning of its id is enough.
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// Go on until the attempt ends.
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Print the folder of a stage's output.
     Path {

@@ -40,5 +40,5 @@ pub fn refuse(deviations: Vec<Deviation>) -> anyhow::Result<()> {
     };
     let lines: Vec<String> = deviations.iter().map(|found| format!("\n  {}: {}", found.stage, found.what)).collect();
     let message = format!("this is not what the lock says:{}", lines.concat());
-    Err(StageError { cause, message, hint: Some("run without --locked, or write a new lock".to_owned()) }.into())
+    Err(StageError::new(cause, message).hint("run without --locked, or write a new lock").into())
 }

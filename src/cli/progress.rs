@@ -121,7 +121,9 @@ fn line(event: &Event) -> Option<String> {
             }
             Outcome::Failed(error) => {
                 let hint = error.hint.as_ref().map(|hint| format!("\n         help: {hint}")).unwrap_or_default();
-                Some(format!("  failed {stage}: {error}{hint}"))
+                let lines: String = error.log.iter().map(|line| format!("\n           {line}")).collect();
+                let log = if lines.is_empty() { lines } else { format!("\n         its log ends:{lines}") };
+                Some(format!("  failed {stage}: {error}{hint}{log}"))
             }
         },
         Event::RunEnded { run, ran, hits, failed, skipped, seconds } => {

@@ -35,6 +35,7 @@ pub fn open(setting: &Setting, limits: Limits, run: String) -> anyhow::Result<Se
     let store = &setting.store;
     session.register("system.runs", Box::new(|| Ok(Contents::Memory(ledger::runs(store)?))));
     session.register("system.stages", Box::new(|| Ok(Contents::Memory(ledger::stages(store, None)?))));
+    session.register("system.attempts", Box::new(|| Ok(Contents::Memory(ledger::attempts(store)?))));
     session.register("system.artifacts", Box::new(|| Ok(Contents::Memory(ledger::artifacts(store)?))));
     session.set_unlisted(Box::new(move |name| {
         if let Some(outputs) = unmade.get(name) {

@@ -31,6 +31,58 @@ impl Cause {
     }
 }
 
+/// What kind of failure it was: whether trying again may help follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// What was asked for cannot be done as it is written.
+    Config,
+    /// The stage's output is not what it promised.
+    Contract,
+    /// The work itself failed: a panic, a program's exit status.
+    Code,
+    /// Memory, disk or device did not suffice.
+    Resource,
+    /// A failure of the moment: a busy server, a lost connection, a preemption.
+    Transient,
+    /// The user interrupted it.
+    Cancelled,
+    /// Its process was ended from outside, and nothing says why.
+    Lost,
+}
+
+impl Class {
+    /// Whether the same attempt is tried again without being asked for.
+    pub const fn is_tried_again(self) -> bool {
+        matches!(self, Self::Transient | Self::Lost)
+    }
+
+    /// Its name, as in the ledger.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Contract => "contract",
+            Self::Code => "code",
+            Self::Resource => "resource",
+            Self::Transient => "transient",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl Cause {
+    /// The class of most failures of this cause.
+    const fn usual_class(self) -> Class {
+        match self {
+            Self::Work | Self::Bug => Class::Code,
+            Self::Input => Class::Config,
+            Self::Environment => Class::Resource,
+            Self::Interrupted => Class::Cancelled,
+        }
+    }
+}
+
 /// Why a stage failed: one message for a person, and who can act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -41,11 +93,17 @@ pub struct StageError {
     pub message: String,
     /// What to type or change, if we know.
     pub hint: Option<String>,
+    /// What kind of failure it was.
+    pub class: Class,
+    /// The last lines of what its process wrote to standard error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
 }
 
 impl StageError {
-    fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into(), hint: None }
+    /// A failure of a cause.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self { cause, message: message.into(), hint: None, class: cause.usual_class(), log: Vec::new() }
     }
 
     /// The input is wrong.
@@ -71,6 +129,20 @@ impl StageError {
     /// The run was cancelled.
     pub fn interrupted() -> Self {
         Self::new(Cause::Interrupted, "interrupted")
+    }
+
+    /// Says of which class it is, if not of its cause's usual one.
+    #[must_use]
+    pub fn of_class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// Adds the last lines of a log.
+    #[must_use]
+    pub fn log(mut self, lines: Vec<String>) -> Self {
+        self.log = lines;
+        self
     }
 
     /// Adds what to type or change.

@@ -25,12 +25,12 @@ pub mod secret;
 pub mod table;
 pub mod value;
 
-pub use error::{Cause, StageError};
+pub use error::{Cause, Class, StageError};
 pub use event::{Event, Outcome, Progress};
 pub use id::{Digest, Key, StageId};
 pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Traits};
 pub use port::{Arity, Input, Kind, Output, Ports};
-pub use run::{Model, Run};
+pub use run::{Checkpoints, Model, Run};
 pub use runner::{Execute, Runner};
 pub use secret::Secret;
 pub use table::Table;

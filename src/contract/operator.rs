@@ -1,5 +1,6 @@
 //! The operator trait, and its erasure into a table entry.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -47,10 +48,25 @@ impl Traits {
 /// its path, is in the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalFile {
-    /// The parameter that names it.
-    pub parameter: &'static str,
+    /// The parameter that names it; dots lead into nested ones.
+    pub parameter: Cow<'static, str>,
     /// The path as written.
     pub path: PathBuf,
+    /// What to do where it is missing, if that is not its path's fault.
+    pub hint: Option<&'static str>,
+}
+
+impl ExternalFile {
+    /// A file or folder that a parameter names.
+    pub fn new(parameter: impl Into<Cow<'static, str>>, path: impl Into<PathBuf>) -> Self {
+        Self { parameter: parameter.into(), path: path.into(), hint: None }
+    }
+
+    /// Says what to do where it is missing.
+    #[must_use]
+    pub fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
 }
 
 /// What is wrong with a configuration; all of it, not the first.
@@ -95,7 +111,8 @@ pub trait Operator: 'static {
     const MANUAL: &'static str;
     /// A stage that uses it, as YAML: `op`, `inputs`, `with`.
     const EXAMPLE: &'static str;
-    /// Parameters that cannot change the result and so stay out of the key.
+    /// Parameters that cannot change the result and so stay out of the key;
+    /// dots lead into nested ones, as in `train.checkpoint_every`.
     const EXECUTION: &'static [&'static str] = &[];
     /// Parameters that may hold secrets ([`crate::Secret`]), alone or in a list or
     /// map. They stay out of the key.
@@ -118,6 +135,12 @@ pub trait Operator: 'static {
     fn files(_config: &Self::Config) -> Vec<ExternalFile> {
         Vec::new()
     }
+
+    /// The names of the environment variables that its process must have; they
+    /// are not in the key, so they may not change the result.
+    fn environment(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A configuration after defaults, with all that follows from it.
@@ -132,6 +155,8 @@ pub struct Resolved {
     pub ports: Ports,
     /// External files.
     pub files: Vec<ExternalFile>,
+    /// Names of environment variables that its process must have.
+    pub environment: Vec<String>,
 }
 
 /// An operator as the engine sees it.
@@ -199,6 +224,16 @@ pub(crate) fn decode<T: Operator>(params: &serde_json::Value) -> Result<T::Confi
     })
 }
 
+/// Removes what a path of names with dots between them leads to.
+fn take_out(value: &mut Value, path: &str) {
+    if let Value::Map(map) = value {
+        match path.split_once('.') {
+            None => drop(map.remove(path)),
+            Some((first, rest)) => map.get_mut(first).into_iter().for_each(|inner| take_out(inner, rest)),
+        }
+    }
+}
+
 fn resolve<T: Operator>(params: &serde_json::Value) -> Result<Resolved, Problems> {
     let config = decode::<T>(params)?;
     let mut problems = Problems::default();
@@ -213,13 +248,13 @@ fn resolve<T: Operator>(params: &serde_json::Value) -> Result<Resolved, Problems
     })?;
     let files = T::files(&config);
     let mut key = Value::from_json(&params);
+    for name in T::EXECUTION.iter().chain(T::SECRET) {
+        take_out(&mut key, name);
+    }
+    for file in &files {
+        take_out(&mut key, &file.parameter);
+    }
     if let Value::Map(map) = &mut key {
-        for name in T::EXECUTION.iter().chain(T::SECRET) {
-            map.remove(*name);
-        }
-        for file in &files {
-            map.remove(file.parameter);
-        }
         for (name, neutral) in T::ADDED {
             let neutral = serde_json::from_str(neutral).expect("ADDED holds JSON, as a test of the list checks");
             if map.get(*name) == Some(&Value::from_json(&neutral)) {
@@ -227,5 +262,5 @@ fn resolve<T: Operator>(params: &serde_json::Value) -> Result<Resolved, Problems
             }
         }
     }
-    Ok(Resolved { params, key, ports: T::ports(&config), files })
+    Ok(Resolved { params, key, ports: T::ports(&config), files, environment: T::environment(&config) })
 }

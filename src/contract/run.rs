@@ -17,6 +17,18 @@ pub struct Model {
     pub path: PathBuf,
 }
 
+/// Where a stage that takes long keeps its state, so that a later attempt at the
+/// same work goes on from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// A folder that outlives an attempt and is removed when the stage is done.
+    /// It may not be there yet.
+    pub folder: PathBuf,
+    /// What the state must be marked with: work under another name may not go
+    /// on from it.
+    pub identity: String,
+}
+
 /// A running stage.
 pub trait Run: Sync {
     /// The stage's seed.
@@ -57,6 +69,13 @@ pub trait Run: Sync {
 
     /// A folder of its own for anything temporary.
     fn scratch(&self) -> &Path;
+
+    /// Where it keeps its state, if it takes long.
+    fn checkpoints(&self) -> Checkpoints;
+
+    /// Says that an earlier attempt had done so many steps, from which this one
+    /// goes on.
+    fn resumed(&self, step: u64);
 
     /// Says how far it is.
     fn progress(&self, progress: Progress);

@@ -114,6 +114,8 @@ pub struct Spec {
     pub outputs: Vec<(String, PortKind)>,
     /// External files.
     pub files: Vec<FileSpec>,
+    /// Names of environment variables that its process is given.
+    pub environment: Vec<String>,
     /// The seed.
     pub seed: u64,
     /// Threads it may use.
@@ -165,7 +167,7 @@ pub(crate) fn spec(plan: &Plan, node: &Node, given: &Given<'_>) -> Spec {
         }
     });
     let files = node.resolved.files.iter().zip(given.trees).map(|(file, tree)| FileSpec {
-        parameter: file.parameter.to_owned(),
+        parameter: file.parameter.clone().into_owned(),
         path: std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone()),
         tree: *tree,
     });
@@ -182,6 +184,7 @@ pub(crate) fn spec(plan: &Plan, node: &Node, given: &Given<'_>) -> Spec {
         inputs: inputs.collect(),
         outputs: node.resolved.ports.outputs.iter().map(|output| (output.name.clone(), output.kind.into())).collect(),
         files: files.collect(),
+        environment: node.resolved.environment.clone(),
         seed: node.seed,
         threads: given.threads,
         supersedes: given.supersedes,
@@ -210,4 +213,8 @@ pub struct Outcome {
     pub peak_bytes: Option<u64>,
     /// The host.
     pub host: String,
+    /// How its process ended, if it had one: `exit 0`, `SIGKILL`. The driver
+    /// knows it, the process itself does not.
+    #[serde(skip)]
+    pub exit: Option<String>,
 }

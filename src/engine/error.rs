@@ -200,7 +200,13 @@ impl From<Error> for StageError {
     fn from(error: Error) -> Self {
         match error {
             Error::Stage(error) => error,
-            error => Self { cause: error.cause(), hint: error.hint(), message: error.to_string() },
+            error => {
+                let failed = Self::new(error.cause(), error.to_string());
+                match error.hint() {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                }
+            }
         }
     }
 }

@@ -148,7 +148,7 @@ pub fn stage(node: &Node, salt: Option<&str>, contents: &[Vec<Digest>], trees: &
         shared: node.entry.parts.iter().map(|part| (part.name, part.version)).collect(),
         params: node.resolved.key.clone(),
         inputs,
-        files: node.resolved.files.iter().map(|file| file.parameter).zip(trees.iter().copied()).collect(),
+        files: node.resolved.files.iter().map(|file| &*file.parameter).zip(trees.iter().copied()).collect(),
         seed: node.entry.traits.uses_seed.then_some(node.seed),
         numerics: node.entry.traits.numerics,
         salt,

@@ -2,9 +2,12 @@
 //!
 //! `run.json` is written when the run begins and again when it ends;
 //! `stages.ndjson` gets a line as each instance ends. The tables made of them
-//! are SQL's `system.runs`, `system.stages` and `system.artifacts`. Nothing here
+//! are SQL's `system.runs`, `system.stages`, `system.artifacts` and, of
+//! `attempts.ndjson`, `system.attempts`. Nothing here
 //! decides what runs; `index/` holds the last key of each stage, so that a
 //! rerun can be explained, and may be deleted.
+
+mod attempts;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,6 +24,8 @@ use crate::error::{At, Error, Result};
 use crate::here::{host, now_ms};
 use crate::plan::Resources;
 use crate::store::{OutputRecord, Store, seal};
+
+pub use attempts::{AttemptEntry, attempt_entries, attempts};
 
 /// A run, as in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod lineage;
 mod locate;
 pub mod lock;
+pub mod logs;
 pub mod origin;
 mod parameters;
 pub mod plan;

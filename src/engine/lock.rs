@@ -237,7 +237,7 @@ impl LockedStage {
 fn locked(plan: &Plan, node: &Node, key: Key, record: &Record, trees: &[Digest]) -> LockedStage {
     let mut files: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
     for (file, tree) in node.resolved.files.iter().zip(trees) {
-        files.entry(file.parameter.to_owned()).or_default().push(*tree);
+        files.entry(file.parameter.to_string()).or_default().push(*tree);
     }
     let source = |source: &Source| {
         let producer = &plan.nodes[source.node];
@@ -291,8 +291,8 @@ fn deviation(store: &Store, node: &Node, locked: &LockedStage, now: &key::StageK
     differs("numerics", locked.numerics.clone().unwrap_or_else(|| "none".to_owned()), numerics.to_owned());
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for (file, tree) in node.resolved.files.iter().zip(trees) {
-        let number = seen.entry(file.parameter).or_default();
-        let before = locked.files.get(file.parameter).and_then(|digests| digests.get(*number));
+        let number = seen.entry(&*file.parameter).or_default();
+        let before = locked.files.get(&*file.parameter).and_then(|digests| digests.get(*number));
         *number += 1;
         let name = format!("file of {}", file.parameter);
         differs(&name, before.map_or_else(|| "none".to_owned(), Digest::short), tree.short());

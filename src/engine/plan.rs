@@ -51,6 +51,8 @@ pub struct Node {
     pub resources: Resources,
     /// Tags, for selection.
     pub tags: Vec<String>,
+    /// When a failed attempt is tried again.
+    pub retry: Retry,
     /// Always runs, even if its key has a record.
     pub uncacheable: bool,
     /// The file in which the stage stands, if not in the pipeline's own.
@@ -79,6 +81,23 @@ pub struct Source {
     pub label: Option<String>,
     /// Axes the consumer lacks: a gathered table gets them as columns.
     pub axes: BTreeMap<String, String>,
+}
+
+/// How often and after what pause an attempt that failed for a reason of the
+/// moment is tried again. It is not in the key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// More attempts after the first.
+    pub times: u32,
+    /// Seconds before the second attempt; the pause doubles with each further one.
+    pub backoff_seconds: f64,
+}
+
+/// A preempted or killed worker is worth two more attempts.
+impl Default for Retry {
+    fn default() -> Self {
+        Self { times: 2, backoff_seconds: 1.0 }
+    }
 }
 
 /// What a stage may use.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fuseline_contract::operator::Resolved;
-use fuseline_contract::{Entry, StageId};
+use fuseline_contract::{Entry, ExternalFile, StageId};
 use serde_json::Value as Json;
 
 use crate::bind::{Binder, Inputs, read_input};
@@ -232,6 +232,7 @@ impl<'s> Passes<'s> {
                 resolved: stage.params.get(instance).clone()?,
                 inputs,
                 resources: own.resources,
+                retry: own.retry,
                 tags: own.tags,
                 uncacheable: own.uncacheable,
                 file: file.parent.map(|_| file.path.clone()),
@@ -329,7 +330,9 @@ impl<'s> Passes<'s> {
             inputs
         });
         let mut mentions = BTreeSet::new();
-        for value in [&spec.when, &spec.seed, &spec.resources, &spec.tags, &spec.uncacheable].into_iter().flatten() {
+        for value in
+            [&spec.when, &spec.seed, &spec.resources, &spec.retry, &spec.tags, &spec.uncacheable].into_iter().flatten()
+        {
             names_in(value, &mut mentions);
         }
         let own = Grouped::compute(points, &mentions, |point| {
@@ -370,7 +373,7 @@ impl<'s> Passes<'s> {
                 let scope = InstanceScope { vars: self.vars(stage.spec), grid, point };
                 for file in stage.params.get(instance).iter().flat_map(|resolved| &resolved.files) {
                     let path: Vec<String> = file.parameter.split('.').map(str::to_owned).collect();
-                    self.check_file(stage.spec, &scope, &path, &file.path, findings);
+                    self.check_file(stage.spec, &scope, &path, file, findings);
                 }
             }
         }
@@ -424,9 +427,10 @@ impl<'s> Passes<'s> {
         spec: &StageSpec,
         scope: &InstanceScope<'_>,
         path: &[String],
-        file: &FilePath,
+        file: &ExternalFile,
         findings: &mut Findings,
     ) {
+        let (hint, file) = (file.hint, &file.path);
         if file.exists() {
             return;
         }
@@ -436,7 +440,8 @@ impl<'s> Passes<'s> {
                 let variable = self.origin(spec, scope, path).and_then(|origin| origin.variable);
                 let set = variable.filter(|_| spec.file == 0).map(|name| format!("set it with `--set {name}=VALUE`; "));
                 let set = set.unwrap_or_default();
-                format!("{set}relative paths are taken from the working directory")
+                let hint = hint.unwrap_or("relative paths are taken from the working directory");
+                format!("{set}{hint}")
             }
         };
         let message = format!("{:?} does not exist", file.display().to_string());

@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Float64Type};
 use fuseline_contract::rows::{METRIC, RowType};
-use fuseline_contract::{Model, Progress, Run, Secret, StageError, Table};
+use fuseline_contract::{Checkpoints, Class, Model, Progress, Run, Secret, StageError, Table};
 
 use crate::attempt::{InputSpec, PortKind, Report, SourceSpec, Spec};
 use crate::error::{At, Error};
@@ -34,6 +34,7 @@ pub struct StageRun<'a> {
     staged: Mutex<BTreeMap<String, Staged>>,
     reported: Mutex<Option<Instant>>,
     vault: &'a Vault,
+    resumed: Mutex<Option<u64>>,
 }
 
 impl<'a> StageRun<'a> {
@@ -50,8 +51,8 @@ impl<'a> StageRun<'a> {
         for folder in [&folder.join("out"), &scratch] {
             std::fs::create_dir_all(folder).at("create", folder)?;
         }
-        let (staged, reported) = (Mutex::default(), Mutex::default());
-        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported, vault })
+        let (staged, reported, resumed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported, vault, resumed })
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
@@ -70,6 +71,11 @@ impl<'a> StageRun<'a> {
 
     fn out(&self, output: &str) -> PathBuf {
         self.folder.join("out").join(output)
+    }
+
+    /// The steps that an earlier attempt had done, if it goes on from there.
+    pub(crate) fn resumed_at(&self) -> Option<u64> {
+        *self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All outputs in the order of the ports, complete.
@@ -93,6 +99,7 @@ impl<'a> StageRun<'a> {
 
     fn unwritten(&self, output: &str) -> StageError {
         StageError::bug(format!("operator {:?} did not write its output {output:?}", self.spec.operator))
+            .of_class(Class::Contract)
     }
 }
 
@@ -160,9 +167,12 @@ impl Run for StageRun<'_> {
         }
         let table = match kind.rows() {
             Some(rows) => {
-                let table =
-                    table.conform(rows).map_err(|error| StageError::bug(format!("output {output:?}: {error}")))?;
-                finite(&table, rows).map_err(|message| StageError::work(format!("output {output:?}: {message}")))?;
+                let table = table.conform(rows).map_err(|error| {
+                    StageError::bug(format!("output {output:?}: {error}")).of_class(Class::Contract)
+                })?;
+                finite(&table, rows).map_err(|message| {
+                    StageError::work(format!("output {output:?}: {message}")).of_class(Class::Contract)
+                })?;
                 table
             }
             None => table,
@@ -187,6 +197,14 @@ impl Run for StageRun<'_> {
 
     fn scratch(&self) -> &Path {
         &self.scratch
+    }
+
+    fn checkpoints(&self) -> Checkpoints {
+        Checkpoints { folder: self.store.checkpoint(&self.spec.key), identity: self.spec.key.to_string() }
+    }
+
+    fn resumed(&self, step: u64) {
+        *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
     }
 
     fn progress(&self, progress: Progress) {

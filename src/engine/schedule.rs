@@ -5,8 +5,9 @@
 //! thread of its own, which either does the work or waits for a child process.
 //! Emits events and prints nothing.
 
+mod stage;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,26 +17,24 @@ use std::time::{Duration, Instant};
 
 use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, Runner, StageError, StageId};
 
-use crate::attempt::{self, Outcome, Report, Spec};
+use crate::attempt::{self, Outcome};
 use crate::decide::{Decider, Overrides, Verdict};
 use crate::definition::Definitions;
-use crate::error::{At, Error};
-use crate::executor::local;
+use crate::error::Error;
 use crate::here;
 use crate::key::StageKey;
 use crate::ledger::{Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
 use crate::publisher::Publisher;
 use crate::resources::{Granted, Machine, Pool};
-use crate::store::lease::{Asked, Claim, RUN, Watch};
-use crate::store::{Record, Remote, Store, adopt, publish};
+use crate::store::lease::{RUN, Watch};
+use crate::store::{Record, Remote, Store, adopt};
 use crate::why::Reason;
-use crate::worker;
+
+use stage::Work;
 
 /// How often a cancelled run is noticed; ends of stages are noticed at once.
 const CANCEL_EVERY: Duration = Duration::from_millis(50);
-/// After which waiting for another run's stage is told.
-const TELL_AFTER: Duration = Duration::from_secs(1);
 /// How often a stage's result is made again because its bytes were lost.
 const MOST_REMADE: u32 = 3;
 /// Stage threads evaluate deep expressions.
@@ -151,6 +150,7 @@ struct Shared<'a> {
     plan: &'a Plan,
     store: &'a Store,
     runners: &'a [Runner],
+    ledger: &'a Ledger,
     worker: &'a Path,
     publisher: Publisher,
     has_gpus: bool,
@@ -163,7 +163,6 @@ struct Driver<'a> {
     options: &'a RunOptions,
     decider: Decider<'a>,
     definitions: Definitions<'a>,
-    ledger: &'a Ledger,
     pool: Pool,
     state: Vec<State>,
     wanted: BTreeSet<usize>,
@@ -204,8 +203,9 @@ pub fn run(
     on_event(Event::RunStarted { run: ledger.run().to_owned(), pipeline: plan.name.clone(), instances: wanted.len() });
     let has_gpus = !options.machine.gpus.is_empty();
     let publisher = Publisher::start(store)?;
-    let shared = Shared { plan, store, runners, worker: &options.worker, publisher, has_gpus, cancel, on_event };
-    let mut driver = Driver::new(&shared, options, &ledger, wanted);
+    let worker = options.worker.as_path();
+    let shared = Shared { plan, store, runners, ledger: &ledger, worker, publisher, has_gpus, cancel, on_event };
+    let mut driver = Driver::new(&shared, options, wanted);
     let (send, receive) = channel();
     std::thread::scope(|scope| driver.drive(scope, &send, &receive));
     let summary = driver.finish(clock)?;
@@ -239,7 +239,7 @@ fn sources(node: &Node) -> impl Iterator<Item = usize> + '_ {
 }
 
 impl<'a> Driver<'a> {
-    fn new(shared: &'a Shared<'a>, options: &'a RunOptions, ledger: &'a Ledger, wanted: BTreeSet<usize>) -> Self {
+    fn new(shared: &'a Shared<'a>, options: &'a RunOptions, wanted: BTreeSet<usize>) -> Self {
         let plan = shared.plan;
         let mut consumers = vec![Vec::new(); plan.nodes.len()];
         let given = &options.overrides.given;
@@ -255,7 +255,6 @@ impl<'a> Driver<'a> {
             options,
             decider: Decider::new(plan, shared.store, &options.overrides),
             definitions: Definitions::new(plan),
-            ledger,
             pool: Pool::new(options.machine.clone(), options.jobs),
             state: plan.nodes.iter().map(|_| State::Waiting).collect(),
             wanted,
@@ -270,7 +269,7 @@ impl<'a> Driver<'a> {
             running: 0,
             stop: false,
             summary: RunSummary {
-                run: ledger.run().to_owned(),
+                run: shared.ledger.run().to_owned(),
                 ran: Vec::new(),
                 hits: Vec::new(),
                 failed: Vec::new(),
@@ -296,7 +295,7 @@ impl<'a> Driver<'a> {
             if self.running == 0 {
                 return;
             }
-            if let Err(error) = self.ledger.flush() {
+            if let Err(error) = self.shared.ledger.flush() {
                 self.broken.get_or_insert(error);
             }
             match receive.recv_timeout(CANCEL_EVERY) {
@@ -367,7 +366,7 @@ impl<'a> Driver<'a> {
             Verdict::Hit(found) if found.here && !self.shared.store.rely_on(&found.record) => self.decide(index),
             Verdict::Hit(found) => {
                 if self.left_over.contains(&stage.key) {
-                    sweep(self.shared.store, &stage.key);
+                    stage::sweep(self.shared.store, &stage.key);
                 }
                 self.hit(index, Box::new(found.record));
                 Ok(None)
@@ -433,7 +432,7 @@ impl<'a> Driver<'a> {
         };
         let given = attempt::Given {
             store: self.shared.store.root(),
-            run: self.ledger.run(),
+            run: self.shared.ledger.run(),
             attempt: &attempt,
             key: due.stage.key,
             trees: &trees,
@@ -455,7 +454,7 @@ impl<'a> Driver<'a> {
         self.state[index] = State::Running;
         self.in_flight.insert(due.stage.key, Vec::new());
         self.running += 1;
-        let (shared, send, place) = (self.shared, send.clone(), node.entry.traits.place);
+        let (shared, send, place, retry) = (self.shared, send.clone(), node.entry.traits.place, node.retry);
         let (held, gpus) = (granted.clone(), granted.gpus.clone());
         let work = move || {
             let (started_ms, clock) = (here::now_ms(), Instant::now());
@@ -465,7 +464,7 @@ impl<'a> Driver<'a> {
                 let granted = granted.lock().unwrap_or_else(PoisonError::into_inner).take();
                 granted.into_iter().for_each(|granted| drop(send.send(Message::Worked(granted))));
             };
-            let end = run_attempt(shared, &spec, place, &inputs, &gpus, &worked);
+            let end = stage::run(shared, spec, &Work { place, retry, inputs: &inputs, gpus: &gpus, worked: &worked });
             let granted = granted.into_inner().unwrap_or_else(PoisonError::into_inner);
             let seconds = clock.elapsed().as_secs_f64();
             let _ = send.send(Message::Ended(Ended { index, end, granted, started_ms, seconds }));
@@ -540,7 +539,7 @@ impl<'a> Driver<'a> {
             Fate::Skipped => "skipped",
         }
         .to_owned();
-        if let Err(error) = self.ledger.stage(&entry) {
+        if let Err(error) = self.shared.ledger.stage(&entry) {
             self.broken.get_or_insert(error);
         }
         (self.shared.on_event)(Event::StageEnded { stage: entry.id, outcome, seconds: entry.seconds, rows });
@@ -670,123 +669,6 @@ impl<'a> Driver<'a> {
             .collect();
         summary.seconds = clock.elapsed().as_secs_f64();
         Ok(summary)
-    }
-}
-
-/// One attempt, on the stage's own thread, which calls `worked` when it needs
-/// its processors no more.
-fn run_attempt(
-    shared: &Shared<'_>,
-    spec: &Spec,
-    place: Place,
-    inputs: &[Needed],
-    gpus: &[u32],
-    worked: &dyn Fn(),
-) -> End {
-    let store = shared.store;
-    let failed = |error: StageError| End::Ran {
-        outcome: Box::new(Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: here::host() }),
-        stdout: None,
-        stderr: None,
-    };
-    let claim = match claim(shared, spec) {
-        Ok(claim) => claim,
-        Err(error) => return failed(error),
-    };
-    if !spec.supersedes
-        && let Ok(record) = store.lookup(&spec.key)
-    {
-        return End::Hit(Box::new(record));
-    }
-    for input in inputs {
-        // What is only in a remote store comes now.
-        let artifact = &input.record.outputs[input.output].artifact;
-        match store.verify_artifact(artifact).and_then(|()| store.take_over(&input.record)) {
-            Ok(()) => {}
-            Err(Error::BlobMissing { .. } | Error::BlobCorrupt { .. }) => return End::InputLost(input.node),
-            Err(error) => return failed(error.into()),
-        }
-    }
-    // The claim is ours, so whatever lies here is of attempts that are dead.
-    let _ = fs::remove_dir_all(store.work(&spec.key));
-    let folder = store.attempt(&spec.key, &spec.attempt);
-    if let Err(error) = fs::create_dir_all(&folder).at("create", &folder) {
-        return failed(error.into());
-    }
-    let cancelled = || shared.cancel.load(Ordering::Relaxed);
-    let report = |report| {
-        let stage = spec.stage.clone();
-        (shared.on_event)(match report {
-            Report::Progress(progress) => Event::Progress { stage, progress },
-            Report::Note(text) => Event::Note { stage, text },
-        });
-    };
-    let outcome = match place {
-        Place::Worker => {
-            // A stage that asked for no GPU sees none, so that what is counted is what is used.
-            let gpus = shared.has_gpus.then_some(gpus);
-            local::run(shared.worker, store, spec, &folder, gpus, &cancelled, &report)
-        }
-        Place::Thread => {
-            let clock = Instant::now();
-            let publish = |result| {
-                if !shared.publisher.is_behind() {
-                    worked();
-                }
-                shared.publisher.publish(result)
-            };
-            let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report, publish);
-            Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: None, host: here::host() }
-        }
-    };
-    if outcome.result.is_err() && !claim.is_ours() && !cancelled() {
-        // Another host took us for dead and swept our folder; it makes the result, or has.
-        drop(claim);
-        return run_attempt(shared, spec, place, inputs, gpus, worked);
-    }
-    let log = |name: &str| {
-        let bytes = fs::read(folder.join(name)).ok().filter(|bytes| !bytes.is_empty())?;
-        publish::put_bytes(store, &bytes).ok()
-    };
-    let (stdout, stderr) = (log("stdout.log"), log("stderr.log"));
-    match &outcome.result {
-        Ok(_) => drop(fs::remove_dir_all(store.work(&spec.key))),
-        // Specification, events and logs stay for study until the next attempt.
-        Err(_) => ["out", "scratch"].into_iter().for_each(|name| drop(fs::remove_dir_all(folder.join(name)))),
-    }
-    if let Err(source) = store.faults().pass("work-removed") {
-        return failed(Error::io("remove", &folder, source).into());
-    }
-    End::Ran { outcome: Box::new(outcome), stdout, stderr }
-}
-
-/// Removes what a process left that died after its result was complete.
-fn sweep(store: &Store, key: &Key) {
-    if let Ok(Asked::Ours(_claim)) = store.try_claim(&key.to_string(), "", &mut Watch::default()) {
-        let _ = fs::remove_dir_all(store.work(key));
-    }
-}
-
-/// Waits for the right to make what a key asks for, which another process may have.
-fn claim(shared: &Shared<'_>, spec: &Spec) -> Result<Claim, StageError> {
-    let (mut pause, mut watch) = (Duration::from_millis(5), Watch::default());
-    let (name, since) = (spec.key.to_string(), Instant::now());
-    let mut told = false;
-    loop {
-        let host = match shared.store.try_claim(&name, &spec.attempt, &mut watch)? {
-            Asked::Ours(claim) => return Ok(claim),
-            Asked::Held(host) => host,
-        };
-        if !told && since.elapsed() >= TELL_AFTER {
-            told = true;
-            let text = format!("another run, on {host}, is making this: waiting for it");
-            (shared.on_event)(Event::Note { stage: spec.stage.clone(), text });
-        }
-        if shared.cancel.load(Ordering::Relaxed) {
-            return Err(StageError::interrupted());
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
 

@@ -169,6 +169,15 @@ fn stage(entries: &[Entry], by_operator: Vec<Json>) -> Json {
                     "mem": {"type": ["string", "integer"], "description": "Bytes, or a size such as 8GiB."},
                 },
             })),
+            "retry": or_substituted(json!({
+                "type": ["object", "null"],
+                "description": "When an attempt that was lost or failed for a reason of the moment is tried again.",
+                "additionalProperties": false,
+                "properties": {
+                    "times": or_substituted(json!({"type": "integer", "minimum": 0, "description": "More attempts after the first; 2 by default."})),
+                    "backoff": {"type": ["string", "number"], "description": "The pause before the second attempt, such as 10s; 1 s by default. It doubles with each further one."},
+                },
+            })),
             "tags": or_substituted(json!({"type": ["array", "null"], "items": {"type": "string"}, "description": "Tags, for `tag:NAME`."})),
             "uncacheable": or_substituted(json!({"type": ["boolean", "null"], "description": "Whether it runs even if its result is there."})),
         },

@@ -4,7 +4,7 @@
 
 use serde_json::Value as Json;
 
-use crate::plan::Resources;
+use crate::plan::{Resources, Retry};
 use crate::problem::{At, Findings, under};
 use crate::spec::{StageSpec, known_fields};
 use crate::vars::{Scope, substitute};
@@ -22,6 +22,8 @@ pub(crate) struct Own {
     pub(crate) seed: u64,
     /// What it may use.
     pub(crate) resources: Resources,
+    /// When a failed attempt is tried again.
+    pub(crate) retry: Retry,
     /// Tags.
     pub(crate) tags: Vec<String>,
     /// Whether it always runs.
@@ -31,7 +33,8 @@ pub(crate) struct Own {
 impl Own {
     /// What a stage is that says nothing of itself.
     pub(crate) fn plain(seed: u64) -> Self {
-        Self { when: true, seed, resources: Resources::default(), tags: Vec::new(), uncacheable: false }
+        let (resources, retry) = (Resources::default(), Retry::default());
+        Self { when: true, seed, resources, retry, tags: Vec::new(), uncacheable: false }
     }
 }
 
@@ -90,6 +93,9 @@ pub(crate) fn own(spec: &StageSpec, seed: u64, scope: &dyn Scope, findings: &mut
     }
     if let Some((value, path)) = field("resources", &spec.resources, findings) {
         own.resources = resources(&value, &path, findings);
+    }
+    if let Some((value, path)) = field("retry", &spec.retry, findings) {
+        own.retry = retry(&value, &path, findings);
     }
     if let Some((value, path)) = field("tags", &spec.tags, findings) {
         match &value {
@@ -151,6 +157,52 @@ fn resources(value: &Json, path: &[String], findings: &mut Findings) -> Resource
     resources
 }
 
+fn retry(value: &Json, path: &[String], findings: &mut Findings) -> Retry {
+    let mut retry = Retry::default();
+    let Json::Object(map) = value else {
+        let help = Some("such as `retry: {times: 3, backoff: 10s}`".into());
+        findings.add(At::value(path), format!("expected a map of times and backoff, found {}", describe(value)), help);
+        return retry;
+    };
+    known_fields(map, path, &["times", "backoff"], "of `retry`", findings);
+    if let Some(times) = map.get("times") {
+        match times.as_u64().and_then(|n| u32::try_from(n).ok()) {
+            Some(times) => retry.times = times,
+            None => {
+                let message = format!("expected an integer from 0, found {}", describe(times));
+                findings.add(At::value(&under(path, "times")), message, None);
+            }
+        }
+    }
+    if let Some(backoff) = map.get("backoff") {
+        let found = backoff.as_str().map_or_else(|| backoff.as_f64(), seconds);
+        match found.filter(|seconds| *seconds >= 0.0) {
+            Some(seconds) => retry.backoff_seconds = seconds,
+            None => {
+                let message = format!("expected a time such as 10s, or seconds, found {}", describe(backoff));
+                findings.add(At::value(&under(path, "backoff")), message, None);
+            }
+        }
+    }
+    retry
+}
+
+/// A time such as `90s`, `1.5 min` or `2h` in seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
 /// A size such as `8GiB`, `1.5 GB` or `512MiB` in bytes.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -176,6 +228,13 @@ fn bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(seconds("90s"), Some(90.0));
+        assert_eq!(seconds("1.5 min"), Some(90.0));
+        assert_eq!([seconds("5"), seconds("s"), seconds("5 weeks"), seconds("-1s")], [None; 4]);
+    }
 
     #[test]
     fn sizes() {

@@ -64,6 +64,8 @@ pub(crate) struct StageSpec {
     pub(crate) seed: Option<Json>,
     /// What it may use.
     pub(crate) resources: Option<Json>,
+    /// When a failed attempt is tried again.
+    pub(crate) retry: Option<Json>,
     /// Tags.
     pub(crate) tags: Option<Json>,
     /// Whether it always runs.
@@ -71,7 +73,7 @@ pub(crate) struct StageSpec {
 }
 
 const TOP: &[&str] = &["name", "seed", "salt", "vars", INCLUDE, "stages", REPEAT, TABLES];
-const STAGE: &[&str] = &["op", "inputs", "with", "matrix", "when", "seed", "resources", "tags", "uncacheable"];
+const STAGE: &[&str] = &["op", "inputs", "with", "matrix", "when", "seed", "resources", "retry", "tags", "uncacheable"];
 
 /// Reads the file whose top has the path `base`; `None` where nothing in it can
 /// be used.
@@ -228,6 +230,7 @@ fn stage(name: &str, body: &Json, lines: &Lines<'_>, findings: &mut Findings) ->
         when: field("when"),
         seed: field("seed"),
         resources: field("resources"),
+        retry: field("retry"),
         tags: field("tags"),
         uncacheable: field("uncacheable"),
         path,
@@ -257,6 +260,7 @@ fn table(name: &str, body: &Json, lines: &Lines<'_>, findings: &mut Findings) ->
         when: None,
         seed: None,
         resources: None,
+        retry: None,
         tags: None,
         uncacheable: None,
         path,

@@ -55,6 +55,7 @@ pub(crate) fn execute(
         })
         .map_err(|error| if cancelled() && error.cause != Cause::Bug { StageError::interrupted() } else { error })
         .map_err(|error| vault.redact_error(error))?;
+    let resumed_at_step = run.resumed_at();
     let staged = run.finish()?;
     for file in &spec.files {
         if files::tree(store, &file.path)? != file.tree {
@@ -70,6 +71,7 @@ pub(crate) fn execute(
         host: host(),
         peak_bytes: spec.attended.then(peak_bytes).flatten(),
         version: spec.version.clone(),
+        resumed_at_step,
     };
     let record = Record::new(spec.key, &spec.operator, Vec::new(), spec.supersedes, made).made_from(spec.made_from());
     let committed = publish(Pending { record, staged })?;
@@ -151,7 +153,8 @@ fn attend(attempt: &Path, runners: &[Runner]) -> Result<Outcome, StageError> {
     let result = Store::open(&spec.store).map_err(StageError::from).and_then(|store| {
         execute(&store, &spec, attempt, runners, &cancelled, &report, |result| publish::publish(&store, result))
     });
-    let outcome = Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: peak_bytes(), host: host() };
+    let outcome =
+        Outcome { result, seconds: clock.elapsed().as_secs_f64(), peak_bytes: peak_bytes(), host: host(), exit: None };
     let (path, temporary) = (attempt.join("result.json"), attempt.join("result.json.new"));
     fs::write(&temporary, seal::seal(&outcome)).at("write", &temporary)?;
     fs::rename(&temporary, &path).at("write", &path)?;

@@ -13,24 +13,25 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fuseline_contract::StageError;
+use fuseline_contract::{Class, StageError};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::attempt::{Outcome, Report, Spec};
 use crate::error::At;
+use crate::executor::memory;
 use crate::secrets::{self, Vault};
 use crate::store::{Store, seal};
 
 /// How often events are read while a child runs.
 const TAIL_EVERY: Duration = Duration::from_millis(50);
-/// After a request to stop, when the child is told by SIGTERM.
-const TERM_AFTER: Duration = Duration::from_secs(3);
+/// After a request to stop, when the child is told by SIGTERM: a training writes its state first.
+const TERM_AFTER: Duration = Duration::from_secs(30);
 /// And when it is killed.
-const KILL_AFTER: Duration = Duration::from_secs(8);
+const KILL_AFTER: Duration = Duration::from_secs(35);
 /// How long a log may take to end after its worker.
 const LOGS_END: Duration = Duration::from_secs(5);
-/// How many last lines of standard error a crash shows.
+/// How many last lines of standard error a failure shows.
 const LAST_LINES: usize = 12;
 
 /// Variables that a worker keeps: what finds libraries and devices and says how
@@ -71,23 +72,44 @@ pub(crate) fn run(
         seconds: clock.elapsed().as_secs_f64(),
         peak_bytes: None,
         host: crate::here::host(),
+        exit: None,
     };
+    let kills = memory::kills();
     let status = match attend(worker, spec, folder, gpus, cancelled, report) {
         Ok(status) => status,
         Err(error) => return fail(error),
     };
     let result = fs::read(folder.join("result.json")).ok();
-    if let Some(outcome) = result.and_then(|bytes| seal::unseal::<Outcome>(&bytes)) {
-        return outcome;
+    let mut outcome = match result.and_then(|bytes| seal::unseal::<Outcome>(&bytes)) {
+        Some(outcome) => outcome,
+        // Killed after the commit point: the record is the truth.
+        None => match store.lookup(&spec.key) {
+            Ok(record) if record.made.attempt == spec.attempt => {
+                Outcome { result: Ok(record), ..fail(StageError::interrupted()) }
+            }
+            _ if cancelled() => fail(StageError::interrupted()),
+            _ => fail(crash(spec, status, folder, memory::kills() > kills)),
+        },
+    };
+    outcome.exit = Some(how_it_ended(status));
+    outcome.result = outcome.result.map_err(|error| match error.class {
+        Class::Cancelled => error,
+        _ => error.log(last_lines(folder)),
+    });
+    outcome
+}
+
+/// As in the ledger.
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => signal_name(signal),
+        (None, Some(code)) => format!("exit {code}"),
+        (None, None) => "no status".to_owned(),
     }
-    // Killed after the commit point: the record is the truth.
-    match store.lookup(&spec.key) {
-        Ok(record) if record.made.attempt == spec.attempt => {
-            Outcome { result: Ok(record), ..fail(StageError::interrupted()) }
-        }
-        _ if cancelled() => fail(StageError::interrupted()),
-        _ => fail(crash(spec, status, folder)),
-    }
+}
+
+fn signal_name(signal: i32) -> String {
+    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }
 
 fn attend(
@@ -108,7 +130,8 @@ fn attend(
     let names = secrets::names(&spec.params);
     let vault = Vault::of_process(&names);
     let mut command = Command::new(worker);
-    command.arg(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed)));
+    let passed = |name: &str| is_passed(name) || spec.environment.iter().any(|asked| asked == name);
+    command.arg(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
     for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"] {
         command.env(name, spec.threads.to_string());
     }
@@ -165,10 +188,8 @@ fn attend(
     };
     tail.read(report);
     let status = status.map_err(|error| StageError::environment(format!("failed to wait for the worker: {error}")))?;
-    if !status.success() {
-        // Children of a worker that did not end well are not left behind.
-        let _ = killpg(group, Signal::SIGKILL);
-    }
+    // Children of a worker are not left behind.
+    let _ = killpg(group, Signal::SIGKILL);
     // What is left in the pipes is still copied; who holds them open is not waited for.
     let until = Instant::now() + LOGS_END;
     while filters.iter().flatten().any(|filter| !filter.is_finished()) && Instant::now() < until {
@@ -206,32 +227,42 @@ impl Tail {
     }
 }
 
-/// What to say of a worker that left neither a record nor a result.
-fn crash(spec: &Spec, status: ExitStatus, folder: &Path) -> StageError {
+/// The last lines that a worker wrote to standard error.
+fn last_lines(folder: &Path) -> Vec<String> {
     let log = fs::read(folder.join("stderr.log")).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
-    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
-    let words = if last.is_empty() { String::new() } else { format!("; its last words:\n  {last}") };
+    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].to_vec()
+}
+
+/// What to say of a worker that left neither a record nor a result.
+fn crash(spec: &Spec, status: ExitStatus, folder: &Path, out_of_memory: bool) -> StageError {
     if status.code().is_some()
         && let Err(error) = probe(folder)
     {
         // A worker on a full disk can leave no result; the disk says so to us too.
         return error.into();
     }
-    match (status.signal(), status.code()) {
-        (Some(9), _) => StageError::environment(format!("the worker of {} was killed{words}", spec.stage))
-            .hint("most likely the machine ran out of memory: give the stage smaller batches, or run fewer at once with --jobs 1"),
-        (Some(signal), _) => {
-            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.as_str().to_owned());
-            StageError::bug(format!("the worker of {} crashed by {name}{words}", spec.stage))
+    let stage = &spec.stage;
+    let smaller = "give the stage smaller batches, or run fewer at once with --jobs 1";
+    match (status.signal().map(Signal::try_from), status.code()) {
+        (Some(Ok(Signal::SIGKILL)), _) if out_of_memory => {
+            StageError::environment(format!("the worker of {stage} was killed: the machine ran out of memory"))
+                .hint(smaller)
         }
+        (Some(Ok(Signal::SIGKILL)), _) => StageError::environment(format!("the worker of {stage} was killed"))
+            .of_class(Class::Lost)
+            .hint(format!("if nobody did it, the machine may have run out of memory: {smaller}")),
+        (Some(Ok(signal)), _) if sent_from_outside(signal) => {
+            StageError::environment(format!("the worker of {stage} was ended by {signal}")).of_class(Class::Lost)
+        }
+        (Some(_), _) => StageError::bug(format!("the worker of {stage} crashed by {}", how_it_ended(status))),
         // The worker could not even begin, and said why.
-        (None, Some(2)) => StageError::input(format!("the worker of {} failed{words}", spec.stage)),
-        (None, Some(3 | 127)) => StageError::environment(format!("the worker of {} failed{words}", spec.stage)),
+        (None, Some(2)) => StageError::input(format!("the worker of {stage} failed")),
+        (None, Some(3 | 127)) => StageError::environment(format!("the worker of {stage} failed")),
         (None, code) => {
             let code = code.map_or_else(|| "no status".to_owned(), |code| format!("status {code}"));
-            StageError::bug(format!("the worker of {} ended with {code} and no result{words}", spec.stage))
+            StageError::bug(format!("the worker of {stage} ended with {code} and no result"))
         }
     }
 }
@@ -240,6 +271,15 @@ fn crash(spec: &Spec, status: ExitStatus, folder: &Path) -> StageError {
 fn probe(folder: &Path) -> Result<(), crate::error::Error> {
     let path = folder.join("probe");
     fs::write(&path, [0; 1 << 16]).at("write", &path)
+}
+
+/// Signals by which schedulers and people end a process; those that a process
+/// brings upon itself are not among them.
+fn sent_from_outside(signal: Signal) -> bool {
+    matches!(
+        signal,
+        Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM | Signal::SIGUSR1 | Signal::SIGUSR2
+    )
 }
 
 #[cfg(test)]

@@ -2,3 +2,4 @@
 //! a specification and gives back an outcome.
 
 pub mod local;
+mod memory;

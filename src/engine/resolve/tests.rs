@@ -46,7 +46,7 @@ impl Operator for Load {
         Ports { inputs: vec![], outputs: vec![Output::new("rows", kind, "rows")] }
     }
     fn files(config: &LoadConfig) -> Vec<ExternalFile> {
-        vec![ExternalFile { parameter: "path", path: config.path.clone() }]
+        vec![ExternalFile::new("path", &config.path)]
     }
 }
 

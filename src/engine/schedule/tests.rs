@@ -1,5 +1,6 @@
 //! Toy pipelines: run, change one thing, assert exactly what ran.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -8,16 +9,18 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use fuseline_contract::operator::{Operator, Part};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
-    Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, Run, Secret, Table, Traits,
+    Class, Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, Run, Secret, Table, Traits,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::stage::{LONGEST_PAUSE, pause};
 use super::*;
 use crate::decide::{Decision, decide, decide_with};
-use crate::plan::{Bound, Resources, Source};
+use crate::plan::{Bound, Resources, Retry, Source};
 use crate::why::Code;
+use crate::{ledger, worker};
 
 mod asked;
 mod property;
@@ -55,7 +58,7 @@ macro_rules! toy {
                 Ports { inputs: $inputs, outputs: vec![Output::new("out", $output, "")] }
             }
             fn files(config: &Config) -> Vec<ExternalFile> {
-                let file = || ExternalFile { parameter: "path", path: config.path.clone().into() };
+                let file = || ExternalFile::new("path", &config.path);
                 (!config.path.is_empty()).then(file).into_iter().collect()
             }
         }
@@ -243,6 +246,7 @@ fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize])
         inputs: inputs.into_iter().filter(|bound| !bound.from.is_empty()).collect(),
         resources: Resources::default(),
         tags: vec![],
+        retry: Retry { times: 0, backoff_seconds: 0.0 },
         uncacheable: false,
         file: None,
         line: 1,
@@ -465,6 +469,7 @@ fn panics_and_forgotten_outputs_are_bugs_that_name_the_stage() {
         let summary = bench.run(&plan(vec![node("culprit", operator, json!({}), &[])]));
         assert_eq!(summary.exit_code(), 4);
         assert!(summary.failed[0].1.message.contains(words), "{}", summary.failed[0].1);
+        assert_eq!(summary.failed[0].1.log, ["no more memory"]);
     }
 }
 
@@ -580,9 +585,10 @@ fn worker_main() {
 fn a_worker_that_dies_is_an_error_with_its_last_words() {
     let bench = Bench::new();
     for (text, exit, words) in [
-        ("echo no more memory >&2; kill -9 $$", 3, "far was killed; its last words:\n  no more memory"),
-        ("kill -SEGV $$", 4, "crashed by SIGSEGV"),
-        ("exit 7", 4, "status 7 and no result"),
+        ("echo no more memory >&2; kill -9 $$", 3, "far was killed"),
+        ("echo no more memory >&2; kill -TERM $$", 3, "far was ended by SIGTERM"),
+        ("echo no more memory >&2; kill -SEGV $$", 4, "crashed by SIGSEGV"),
+        ("echo no more memory >&2; exit 7", 4, "status 7 and no result"),
     ] {
         let (summary, _) = bench.run_with(&remote(1), &script(&bench, text));
         assert_eq!(summary.exit_code(), exit, "{text}");
@@ -591,6 +597,76 @@ fn a_worker_that_dies_is_an_error_with_its_last_words() {
     let (summary, _) = bench.run_with(&remote(1), &bench.options());
     assert_eq!(summary.exit_code(), 3);
     assert!(summary.failed[0].1.message.starts_with("failed to start the worker"));
+}
+
+/// What the ledger says of a run's attempts at a stage: number, class and end.
+fn attempts(bench: &Bench, summary: &RunSummary, stage: &str) -> Vec<(u32, Option<Class>, Option<String>)> {
+    let entries = ledger::attempt_entries(&bench.store, &summary.run).expect("readable").into_iter();
+    entries.filter(|entry| entry.stage.stage == stage).map(|e| (e.number, e.class, e.exit)).collect()
+}
+
+#[test]
+fn a_lost_worker_is_tried_again_and_a_crashed_one_is_not() {
+    let bench = Bench::new();
+    let test = std::env::current_exe().expect("this program");
+    let entry = "schedule::tests::worker_main --exact --ignored --nocapture";
+    let lost = |times: u32| {
+        let marker = bench.home.path().join(format!("lost-{times}"));
+        let work = format!("ATTEMPT=\"$1\" exec {} {entry}", test.display());
+        // Each attempt leaves a line, and the first two are killed.
+        let text = format!("echo x >> {0}; test $(wc -l < {0}) -gt 2 || kill -9 $$; {work}", marker.display());
+        let mut plan = remote(times.into());
+        plan.nodes[1].retry.times = times;
+        bench.run_with(&plan, &script(&bench, &text))
+    };
+    let killed = |number| (number, Some(Class::Lost), Some("SIGKILL".to_owned()));
+    let (summary, events) = lost(2);
+    assert_eq!(summary.cause, None, "{:?}", summary.failed);
+    assert_eq!(attempts(&bench, &summary, "far"), [killed(1), killed(2), (3, None, Some("exit 0".into()))]);
+    let noted =
+        |event: &Event| matches!(event, Event::Note { text, .. } if text.starts_with("attempt 2 of 3 failed (lost)"));
+    assert!(events.iter().any(noted), "{events:?}");
+    let (summary, _) = lost(1);
+    assert_eq!((summary.exit_code(), summary.failed.len()), (3, 1));
+    assert_eq!(attempts(&bench, &summary, "far"), [killed(1), killed(2)]);
+
+    let mut plan = remote(9);
+    plan.nodes[1].retry.times = 5;
+    let (summary, _) = bench.run_with(&plan, &script(&bench, "kill -SEGV $$"));
+    assert_eq!(attempts(&bench, &summary, "far"), [(1, Some(Class::Code), Some("SIGSEGV".to_owned()))]);
+}
+
+#[test]
+fn pauses_double_and_differ_by_attempt() {
+    let retry = Retry { times: 9, backoff_seconds: 2.0 };
+    for (number, least) in [(1, 1.0), (2, 2.0), (3, 4.0)] {
+        let seconds = pause(retry, number, "attempt").as_secs_f64();
+        assert!((least..=3.0 * least).contains(&seconds), "{number}: {seconds}");
+    }
+    assert_eq!(pause(retry, 1, "a"), pause(retry, 1, "a"));
+    assert_ne!(pause(retry, 1, "a"), pause(retry, 1, "b"));
+    assert_eq!(pause(retry, 40, "a"), LONGEST_PAUSE);
+}
+
+#[test]
+fn a_failed_branch_does_not_stop_another_that_goes_on() {
+    let bench = Bench::new();
+    let nodes = || {
+        vec![
+            node("broken", "fail", json!({}), &[]),
+            node("after", "gather", json!({}), &[0]),
+            node("numbers", "count", json!({"n": 2}), &[]),
+            node("scaled", "scale", json!({"by": 3}), &[2]),
+        ]
+    };
+    let options = RunOptions { keep_going: true, jobs: Some(1), ..bench.options() };
+    let (summary, _) = bench.run_with(&plan(nodes()), &options);
+    let names = |ids: &[StageId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(names(&summary.ran), ["numbers", "scaled"]);
+    assert_eq!(names(&summary.skipped), ["after"]);
+    assert_eq!((summary.failed.len(), summary.exit_code()), (1, 1));
+    let again = bench.run(&plan(nodes()));
+    assert_eq!((names(&again.hits), again.failed.len()), (vec!["numbers".to_owned(), "scaled".to_owned()], 1));
 }
 
 #[test]

@@ -159,6 +159,10 @@ pub struct Made {
     pub peak_bytes: Option<u64>,
     /// fuseline's version.
     pub version: String,
+    /// The steps that an earlier attempt had done, if this one went on from its
+    /// checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at_step: Option<u64>,
 }
 
 /// A person's word that a result made under another key holds under this one.

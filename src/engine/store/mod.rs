@@ -436,6 +436,12 @@ impl Store {
         self.root.join("work").join(key.to_string())
     }
 
+    /// The folder in which a stage of a key keeps its state from one attempt to
+    /// the next.
+    pub(crate) fn checkpoint(&self, key: &Key) -> PathBuf {
+        self.work(key).join("checkpoint")
+    }
+
     /// Keys that have a folder of attempts.
     pub(crate) fn worked_on(&self) -> BTreeSet<Key> {
         let entries = fs::read_dir(self.root.join("work")).into_iter().flatten().flatten();

@@ -1,17 +1,20 @@
 //! The trainer: one loop for every objective. It must not know Arrow, stages or files: rows come in as token ids,
 //! reference log-probabilities as numbers, and what comes out is the decoder, changed in place, and a trace.
 //!
-//! The same rows, seed and settings give the same bits on one machine with one number of threads.
+//! The same rows, seed and settings give the same bits on one machine with one number of threads, also if the training
+//! was stopped at any update and went on from its state ([`Checkpoints`]).
 
 mod data;
 pub mod lengths;
 mod optim;
 mod pack;
+mod resume;
 mod schedule;
 mod step;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use schemars::JsonSchema;
@@ -23,10 +26,12 @@ use crate::objectives::{Moment, Objective};
 
 pub use data::{Dropped, Reason};
 pub use lengths::{Limits, Truncate, pack_constant_length};
+pub use resume::{CheckpointEvery, Checkpoints};
 pub use schedule::{LastUpdate, Schedule, rate_factor};
 
 use data::{Ready, prepare, shuffled};
 use optim::{AdamW, AdamWSettings};
+use resume::{About, Keeper};
 
 /// Settings of a training that do not depend on its objective.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +82,10 @@ pub struct Config {
     /// rounding.
     #[serde(default = "default_micro_batch_tokens")]
     pub micro_batch_tokens: usize,
+    /// How often the state is kept, so that a killed training goes on from there: `{steps: 50}` or `{seconds: 60}`,
+    /// 0 for never. It changes no result.
+    #[serde(default)]
+    pub checkpoint_every: CheckpointEvery,
 }
 
 /// `training_configs/` of `SLIT-AI/WRPO`: one epoch, 128 rows, warm-up 0.1, 2,048 tokens of which 1,800 prompt; AdamW
@@ -100,6 +109,7 @@ impl Config {
             max_prompt_length: default_max_prompt_length(),
             truncate: Truncate::default(),
             micro_batch_tokens: default_micro_batch_tokens(),
+            checkpoint_every: CheckpointEvery::default(),
         }
     }
 
@@ -131,6 +141,10 @@ impl Config {
             require(fits, "max_prompt_length", &self.max_prompt_length, &expected);
         }
         require(self.micro_batch_tokens > 0, "micro_batch_tokens", &self.micro_batch_tokens, "at least 1");
+        if let CheckpointEvery::Seconds(seconds) = self.checkpoint_every {
+            let sound = self.checkpoint_every.is_sound();
+            require(sound, "checkpoint_every", &seconds, "a number of at least 0");
+        }
         problems
     }
 
@@ -209,7 +223,7 @@ pub struct TraceRow {
     /// Finished updates, from 1.
     pub step: u64,
     /// `loss`, `learning_rate`, `grad_norm`, or a diagnostic of the objective.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its value.
     pub value: f64,
 }
@@ -227,6 +241,8 @@ pub struct Summary {
     pub steps: u64,
     /// Whether the caller stopped it.
     pub stopped: bool,
+    /// The updates that an earlier training had done, if this one went on from its state.
+    pub resumed_at: Option<u64>,
 }
 
 /// Trains a decoder in place on `rows` and reports every update to `on_step`.
@@ -234,12 +250,16 @@ pub struct Summary {
 /// An update takes the next `batch_size` rows of an order that depends on the seed, the epoch and the number of usable
 /// rows alone. A loss or a gradient that is not finite ends the training with an error and leaves the weights of the
 /// update before. Gradients are no longer asked for when it returns.
+///
+/// With `checkpoints` it goes on from the last state there, if there is one, and gives the same bits as a training
+/// that was never stopped; the state is kept as `checkpoint_every` says, and when `on_step` stops it.
 pub fn train<O: Objective>(
     decoder: &Decoder,
     rows: Vec<O::Row>,
     objective: &O,
     config: &Config,
     seed: u64,
+    checkpoints: Option<&Checkpoints>,
     on_step: &mut dyn FnMut(&StepReport) -> Control,
 ) -> Result<Summary> {
     let problems = [config.check(), objective.check()].concat();
@@ -256,20 +276,34 @@ pub fn train<O: Objective>(
     let total = config.total_updates(per_epoch);
     let Config { betas, eps, weight_decay, .. } = *config;
     let mut adam = AdamW::new(decoder, AdamWSettings { betas, eps, weight_decay });
-    let mut summary = Summary { trace: Vec::new(), dropped, rows: ready.len(), steps: 0, stopped: false };
+    let n = ready.len();
+    let mut summary = Summary { trace: Vec::new(), dropped, rows: n, steps: 0, stopped: false, resumed_at: None };
+    let mut keeper = checkpoints.map(|checkpoints| {
+        Keeper::new(checkpoints, config.checkpoint_every, About::new(checkpoints, &adam, seed, total, n))
+    });
+    if let Some(resumed) = keeper.as_mut().map(|keeper| keeper.resume(&mut adam)).transpose()?.flatten() {
+        (summary.steps, summary.resumed_at) = (resumed.step, Some(resumed.step));
+        summary.trace = resumed.trace;
+    }
     let mut order = Vec::new();
-    for update in 0..total {
+    for update in summary.steps..total {
         let place = (update % per_epoch as u64) as usize;
-        if place == 0 {
-            order = shuffled(ready.len(), seed, update / per_epoch as u64);
+        if place == 0 || order.is_empty() {
+            order = shuffled(n, seed, update / per_epoch as u64);
         }
         let own: Vec<&Ready> =
             order.iter().skip(place * config.batch_size).take(config.batch_size).map(|&row| &ready[row]).collect();
         let report = one_update(decoder, &mut adam, &own, objective, Moment { update, total }, config)?;
         summary.steps = report.step;
         summary.trace.extend(trace_of(&report));
-        if on_step(&report) == Control::Stop {
-            summary.stopped = true;
+        summary.stopped = on_step(&report) == Control::Stop;
+        if let Some(keeper) = &mut keeper {
+            match summary.stopped {
+                true => keeper.keep(report.step, &adam, &summary.trace),
+                false => keeper.after(report.step, &adam, &summary.trace),
+            }
+        }
+        if summary.stopped {
             break;
         }
     }
@@ -312,7 +346,11 @@ fn one_update<O: Objective>(
 fn trace_of(report: &StepReport) -> impl Iterator<Item = TraceRow> {
     let step = report.step;
     let own = [("loss", report.loss), ("learning_rate", report.learning_rate), ("grad_norm", report.grad_norm)];
-    own.into_iter().chain(report.diagnostics.clone()).map(move |(name, value)| TraceRow { step, name, value })
+    own.into_iter().chain(report.diagnostics.clone()).map(move |(name, value)| TraceRow {
+        step,
+        name: name.into(),
+        value,
+    })
 }
 
 fn why_nothing(dropped: &[Dropped]) -> String {

@@ -34,6 +34,8 @@ pub(super) struct AdamW {
     /// Each parameter's place in `gradient`, of its shape.
     gradient_views: Vec<Tensor>,
     gradient: Tensor,
+    /// Flat: the parameters, the first moments, the second moments.
+    state: [Tensor; 3],
     chunks: Vec<Chunk>,
 }
 
@@ -78,8 +80,19 @@ impl AdamW {
             let longest = if value.device() == Device::Cpu { CPU_CHUNK } else { n };
             let chunks = stretches(0, n_decayed, longest).chain(stretches(n_decayed, n, longest)).map(chunk).collect();
             let parameters = parameters.iter().map(|tensor| tensor.set_requires_grad(true)).collect();
-            Self { settings, updates: 0, parameters, gradient_views, gradient, chunks }
+            let state = [value, first_moment, second_moment];
+            Self { settings, updates: 0, parameters, gradient_views, gradient, state, chunks }
         })
+    }
+
+    /// Returns what an update changes, flat: the parameters and their two moments.
+    pub fn state(&self) -> [&Tensor; 3] {
+        self.state.each_ref()
+    }
+
+    /// Says how many updates the state has seen.
+    pub fn set_updates(&mut self, updates: u64) {
+        self.updates = updates as i32;
     }
 
     /// Adds the gradient of `loss` to the update's; the first one replaces what the last update left.

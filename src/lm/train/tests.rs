@@ -10,7 +10,8 @@ use crate::objectives::{
 };
 use fuseline_torch::tch::{Device, Kind, Tensor};
 
-const DPO: Dpo = Dpo::Sigmoid { beta: 0.1, length_normalized: false, label_smoothing: 0.0, reference_free: false };
+pub(super) const DPO: Dpo =
+    Dpo::Sigmoid { beta: 0.1, length_normalized: false, label_smoothing: 0.0, reference_free: false };
 
 fn tokens(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
@@ -22,7 +23,7 @@ fn answer(row: &Value, reference: &Value, role: &str) -> Answer {
     Answer { tokens, reference: Some(reference) }
 }
 
-fn wrpo(end: f64, beta: f64) -> Wrpo {
+pub(super) fn wrpo(end: f64, beta: f64) -> Wrpo {
     let alpha = Alpha { start: 0.0, end, shape: AlphaShape::Linear };
     Wrpo { alpha, loss: WrpoLoss::Weighted { beta, label_smoothing: 0.0 } }
 }
@@ -49,7 +50,7 @@ fn ten_updates_equal_torch_and_transformers() {
         let summary = match objective {
             "sft" => {
                 let sft = |row: &Value| SftRow::answer(&tokens(&row["prompt"]), &tokens(&row["source_chosen"]), 1.0);
-                train(&decoder, rows.map(|(row, _)| sft(row)).collect(), &Sft::default(), &config, 1, &mut report)
+                train(&decoder, rows.map(|(row, _)| sft(row)).collect(), &Sft::default(), &config, 1, None, &mut report)
             }
             "dpo" => {
                 let pair = |(row, reference): (&Value, &Value)| PairRow {
@@ -58,7 +59,7 @@ fn ten_updates_equal_torch_and_transformers() {
                     rejected: answer(row, reference, "rejected"),
                     weight: 1.0,
                 };
-                train(&decoder, rows.map(pair).collect(), &DPO, &config, 1, &mut report)
+                train(&decoder, rows.map(pair).collect(), &DPO, &config, 1, None, &mut report)
             }
             _ => {
                 let triple = |(row, reference): (&Value, &Value)| WrpoRow {
@@ -69,7 +70,7 @@ fn ten_updates_equal_torch_and_transformers() {
                     weight: 1.0,
                 };
                 let wrpo = wrpo(number("alpha_end"), number("beta"));
-                train(&decoder, rows.map(triple).collect(), &wrpo, &config, 1, &mut report)
+                train(&decoder, rows.map(triple).collect(), &wrpo, &config, 1, None, &mut report)
             }
         }
         .unwrap();
@@ -92,7 +93,7 @@ fn text(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|place| (seed * 31 + place * (7 + seed)) % 58 + 2).collect()
 }
 
-fn sft_rows() -> Vec<SftRow> {
+pub(super) fn sft_rows() -> Vec<SftRow> {
     (0..7u32).map(|row| SftRow::answer(&text(row, 3 + row as usize), &text(row + 50, 9 - row as usize), 1.0)).collect()
 }
 
@@ -101,7 +102,7 @@ fn scored(tokens: Vec<u32>) -> Answer {
     Answer { tokens, reference }
 }
 
-fn pair_rows() -> Vec<PairRow> {
+pub(super) fn pair_rows() -> Vec<PairRow> {
     let pair = |row: u32| PairRow {
         prompt: text(row, 4),
         chosen: scored(text(row + 20, 3 + row as usize)),
@@ -111,7 +112,7 @@ fn pair_rows() -> Vec<PairRow> {
     (0..6).map(pair).collect()
 }
 
-fn wrpo_rows() -> Vec<WrpoRow> {
+pub(super) fn wrpo_rows() -> Vec<WrpoRow> {
     let triple = |(row, pair): (u32, PairRow)| WrpoRow {
         prompt: pair.prompt,
         source_chosen: scored(text(row + 70, 5)),
@@ -122,12 +123,12 @@ fn wrpo_rows() -> Vec<WrpoRow> {
     (0..).zip(pair_rows()).map(triple).collect()
 }
 
-fn quick(steps: u64) -> Config {
+pub(super) fn quick(steps: u64) -> Config {
     Config { steps: Some(steps), batch_size: 16, warmup_ratio: 0.0, ..Config::new(3e-3) }
 }
 
 fn run<O: Objective>(decoder: &Decoder, rows: Vec<O::Row>, objective: &O, config: &Config) -> Summary {
-    train(decoder, rows, objective, config, 5, &mut |_| Control::Continue).unwrap()
+    train(decoder, rows, objective, config, 5, None, &mut |_| Control::Continue).unwrap()
 }
 
 fn losses(summary: &Summary) -> Vec<f64> {
@@ -167,7 +168,7 @@ fn wide(family: &str) -> Decoder {
     Decoder::init(arch, 11, Device::Cpu, Kind::Double)
 }
 
-fn weights(decoder: &Decoder) -> Tensor {
+pub(super) fn weights(decoder: &Decoder) -> Tensor {
     let flat: Vec<Tensor> = decoder.parameters().iter().map(|(_, tensor)| tensor.detach().reshape([-1])).collect();
     Tensor::cat(&flat, 0)
 }
@@ -237,7 +238,8 @@ fn seeds_decide_everything() {
     let result = |seed| {
         let decoder = tiny("gemma2", 60);
         let config = Config { batch_size: 2, ..quick(6) };
-        let summary = train(&decoder, sft_rows(), &Sft::default(), &config, seed, &mut |_| Control::Continue).unwrap();
+        let summary =
+            train(&decoder, sft_rows(), &Sft::default(), &config, seed, None, &mut |_| Control::Continue).unwrap();
         (summary, weights(&decoder))
     };
     let ((one, one_weights), (again, again_weights), (other, _)) = (result(3), result(3), result(4));
@@ -252,7 +254,7 @@ fn an_epoch_sees_every_row() {
     let config = Config { steps: None, epochs: 2.0, batch_size: 3, ..quick(1) };
     let mut seen = Vec::new();
     let rows = sft_rows();
-    let summary = train(&decoder, rows, &Sft::default(), &config, 5, &mut |report| {
+    let summary = train(&decoder, rows, &Sft::default(), &config, 5, None, &mut |report| {
         seen.push((report.step, report.total));
         Control::Continue
     })
@@ -266,7 +268,7 @@ fn an_epoch_sees_every_row() {
 fn it_stops_when_told() {
     let decoder = tiny("llama", 60);
     let stop = &mut |report: &StepReport| if report.step == 2 { Control::Stop } else { Control::Continue };
-    let summary = train(&decoder, sft_rows(), &Sft::default(), &quick(9), 5, stop).unwrap();
+    let summary = train(&decoder, sft_rows(), &Sft::default(), &quick(9), 5, None, stop).unwrap();
     assert_eq!((summary.steps, summary.stopped), (2, true));
     assert!(decoder.parameters().iter().all(|(_, tensor)| !tensor.requires_grad()));
 }
@@ -275,7 +277,7 @@ fn it_stops_when_told() {
 fn what_cannot_be_trained_is_said() {
     let decoder = tiny("llama", 60);
     let refusal = |rows: Vec<SftRow>, config: Config| {
-        train(&decoder, rows, &Sft::default(), &config, 5, &mut |_| Control::Continue).unwrap_err().to_string()
+        train(&decoder, rows, &Sft::default(), &config, 5, None, &mut |_| Control::Continue).unwrap_err().to_string()
     };
     assert_eq!(refusal(Vec::new(), quick(1)), "there is nothing to train on: there are no rows");
     let short = Config { max_length: 2, ..quick(1) };
