@@ -2,11 +2,24 @@
 //!
 //! Letters: b texts of a batch, t time, d hidden, n scored positions, v vocabulary. It must not know tables or
 //! objectives; what needs gradients is the trainer's.
+//!
+//! A text's numbers do not depend on the others: matrix products round by their shape, so the shapes here follow from
+//! the text's own length alone. Its length is rounded up, its batch always has as many rows as that length gets, and
+//! the head sees the same number of positions every time; what is missing is filled up and thrown away.
+
+use std::collections::BTreeMap;
 
 use fuseline_torch::tch::{Device, Kind, Tensor, no_grad};
 
 use crate::decoder::{Decoder, Mask};
 use crate::error::{Error, Result};
+
+/// Texts of a batch at most; more are hardly faster.
+const ROWS: usize = 8;
+/// Lengths are rounded up to a multiple of this, as far as the model's positions go.
+const STEP: usize = 16;
+/// Positions that the head sees at once at most.
+const POSITIONS: usize = 256;
 
 /// Tokens whose log-probabilities are wanted, after those that they are conditioned on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +45,13 @@ pub struct Scored {
     pub logps: Vec<f32>,
 }
 
-/// How much is computed at once; it decides speed and memory.
+/// How much is computed at once; it decides speed and memory, and the last digits: results are promised for equal
+/// limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScoreLimits {
-    /// Tokens of a batch, padding included (b·t).
+    /// Tokens of a batch at most, padding included (b·t).
     pub batch_tokens: usize,
-    /// Bytes that the logits of one part of a batch may take in f32 (n·v·4).
+    /// Bytes that the logits of one part of a batch may take in f32 (n·v·4) at most.
     pub logits_bytes: usize,
 }
 
@@ -80,41 +94,50 @@ impl Likelihood {
 ///
 /// `logps[i] = log softmax(logits)[completion[i]]` at the position before it, in f32 whatever the model's kind; the
 /// sums are made in f64. Texts of like length share a batch, padded on the right where the causal mask hides it; the
-/// head is applied at scored positions only. Rounding may depend on the batch, in the last digits of f32.
+/// head is applied at scored positions only. On one CPU thread in f32 a text's numbers are the same bit for bit
+/// whatever else is scored.
 pub fn score(decoder: &Decoder, items: &[ScoreItem], limits: &ScoreLimits) -> Result<Vec<Scored>> {
     check(decoder, items)?;
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|index| (std::cmp::Reverse(items[*index].len()), *index));
-    order.retain(|index| !items[*index].completion.is_empty());
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate().filter(|(_, item)| !item.completion.is_empty()) {
+        let length = item.len().next_multiple_of(STEP).min(decoder.arch.max_positions as usize);
+        by_length.entry(length).or_default().push(index);
+    }
     let empty = Scored { logp_sum: 0.0, logps: Vec::new() };
     let mut out = vec![empty; items.len()];
-    let mut rest = order.as_slice();
-    while let Some(longest) = rest.first() {
-        let size = (limits.batch_tokens / items[*longest].len()).clamp(1, rest.len());
-        let (batch, later) = rest.split_at(size);
-        let logps = no_grad(|| score_batch(decoder, items, batch, limits))?;
-        let mut logps = logps.into_iter();
-        for index in batch {
-            let own: Vec<f32> = logps.by_ref().take(items[*index].completion.len()).collect();
-            if own.iter().any(|logp| logp.is_nan()) {
-                return Err(Error::NotFinite { what: format!("the log-probabilities of text {index}") });
+    // The longest first, so that what does not fit into memory shows at once.
+    for (length, indices) in by_length.into_iter().rev() {
+        let rows = (limits.batch_tokens / length).clamp(1, ROWS);
+        for batch in indices.chunks(rows) {
+            let logps = no_grad(|| score_batch(decoder, items, batch, (rows, length), limits))?;
+            let mut logps = logps.into_iter();
+            for index in batch {
+                let own: Vec<f32> = logps.by_ref().take(items[*index].completion.len()).collect();
+                if own.iter().any(|logp| logp.is_nan()) {
+                    return Err(Error::NotFinite { what: format!("the log-probabilities of text {index}") });
+                }
+                out[*index] = Scored { logp_sum: own.iter().map(|logp| f64::from(*logp)).sum(), logps: own };
             }
-            out[*index] = Scored { logp_sum: own.iter().map(|logp| f64::from(*logp)).sum(), logps: own };
         }
-        rest = later;
     }
     Ok(out)
 }
 
-/// Log-probabilities of a batch's completions, one after the other.
-fn score_batch(decoder: &Decoder, items: &[ScoreItem], batch: &[usize], limits: &ScoreLimits) -> Result<Vec<f32>> {
-    let longest = items[batch[0]].len();
-    let (b, t) = (batch.len() as i64, longest as i64);
-    let mut ids = vec![0i64; batch.len() * longest];
+/// Log-probabilities of a batch's completions, one after the other, computed in a batch of this many rows and this
+/// length.
+fn score_batch(
+    decoder: &Decoder,
+    items: &[ScoreItem],
+    batch: &[usize],
+    (rows, length): (usize, usize),
+    limits: &ScoreLimits,
+) -> Result<Vec<f32>> {
+    let (b, t) = (rows as i64, length as i64);
+    let mut ids = vec![0i64; rows * length];
     let (mut places, mut targets) = (Vec::new(), Vec::new());
     for (row, index) in batch.iter().enumerate() {
         let item = &items[*index];
-        let start = row * longest;
+        let start = row * length;
         for (place, id) in item.prompt.iter().chain(&item.completion).enumerate() {
             ids[start + place] = i64::from(*id);
         }
@@ -128,13 +151,16 @@ fn score_batch(decoder: &Decoder, items: &[ScoreItem], batch: &[usize], limits: 
     let positions_bt = Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).expand([b, t], false);
     let hidden_btd = decoder.hidden(&ids_bt, &positions_bt, &Mask::Causal);
     let width = hidden_btd.size()[2];
-    let wanted = Tensor::from_slice(&places).to_device(device);
-    let hidden_nd = hidden_btd.reshape([b * t, width]).index_select(0, &wanted);
+    let n = (limits.logits_bytes / (4 * decoder.arch.vocab_size as usize)).clamp(1, POSITIONS);
+    let wanted = targets.len();
+    places.resize(wanted.next_multiple_of(n), 0);
+    targets.resize(places.len(), 0);
+    let places = Tensor::from_slice(&places).to_device(device);
+    let hidden_nd = hidden_btd.reshape([b * t, width]).index_select(0, &places);
 
-    let rows = (limits.logits_bytes / (4 * decoder.arch.vocab_size as usize)).max(1);
     let mut out = Vec::with_capacity(targets.len());
-    for (part, targets) in targets.chunks(rows).enumerate() {
-        let hidden = hidden_nd.narrow(0, (part * rows) as i64, targets.len() as i64);
+    for (part, targets) in targets.chunks(n).enumerate() {
+        let hidden = hidden_nd.narrow(0, (part * n) as i64, n as i64);
         let logits_nv = decoder.logits(&hidden).to_kind(Kind::Float);
         let targets = Tensor::from_slice(targets).to_device(device).unsqueeze(1);
         let logps = logits_nv.gather(1, &targets, false).squeeze_dim(1) - logits_nv.logsumexp([1], false);
@@ -145,6 +171,7 @@ fn score_batch(decoder: &Decoder, items: &[ScoreItem], batch: &[usize], limits: 
             .f_copy_data(&mut out[start..], logps.numel())
             .map_err(|source| Error::Torch { doing: "failed to read log-probabilities".to_string(), source })?;
     }
+    out.truncate(wanted);
     Ok(out)
 }
 
@@ -221,6 +248,25 @@ mod tests {
                 }
                 assert_eq!(scored.logps.len(), item.completion.len());
                 assert!((scored.logp_sum - sum).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn a_score_does_not_depend_on_the_others() {
+        let item = |i: usize| ScoreItem {
+            prompt: (0..3 + i * 7 % 30).map(|k| ((i * 31 + k * 17) % 250) as u32).collect(),
+            completion: (0..1 + i * 13 % 37).map(|k| ((i * 11 + k * 29) % 250) as u32).collect(),
+        };
+        let items: Vec<ScoreItem> = (0..120).map(item).collect();
+        for family in ["llama", "qwen2", "gemma2"] {
+            let decoder = tiny(family, 258);
+            let all = score(&decoder, &items, &ScoreLimits::default()).unwrap();
+            for (first, step) in [(0, 1), (3, 2), (1, 5), (40, 90), (7, 200)] {
+                let places: Vec<usize> = (first..items.len()).step_by(step).rev().collect();
+                let some: Vec<ScoreItem> = places.iter().map(|place| items[*place].clone()).collect();
+                let expected: Vec<Scored> = places.iter().map(|place| all[*place].clone()).collect();
+                assert_eq!(score(&decoder, &some, &ScoreLimits::default()).unwrap(), expected, "{family}, {step}");
             }
         }
     }
