@@ -20,7 +20,10 @@ const CRATES: &[(&str, &[&str])] = &[
 const MODULES: &[(&str, &[&str])] = &[
     (
         "src/contract",
-        &["id", "value", "hash", "table", "rows", "error", "event", "port", "secret", "run", "operator", "runner"],
+        &[
+            "id", "value", "hash", "table", "rows", "error", "event", "port", "secret", "operator", "memo", "run",
+            "runner",
+        ],
     ),
     (
         "src/engine",

@@ -1,7 +1,6 @@
 //! `fuseline logs`: what the last attempt at a stage wrote.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use fuseline_contract::{Class, StageError};
@@ -10,7 +9,7 @@ use fuseline_engine::logs::{self, Log, Place};
 use fuseline_engine::store::Store;
 use fuseline_engine::{graph, ledger};
 
-use crate::args::Pipeline;
+use crate::args::{Location, Pipeline};
 use crate::exit;
 use crate::setting::Setting;
 

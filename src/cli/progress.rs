@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuseline_contract::{Event, Outcome, StageId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -22,7 +22,14 @@ enum Mode {
 
 struct Bars {
     multi: MultiProgress,
-    running: HashMap<StageId, ProgressBar>,
+    running: HashMap<StageId, Running>,
+}
+
+struct Running {
+    bar: ProgressBar,
+    /// What was done at the first report, and when that was: remembered rows
+    /// are there at once and say nothing about the rate.
+    first: Option<(u64, Instant)>,
 }
 
 impl Display {
@@ -72,11 +79,13 @@ impl Bars {
                 let bar = self.multi.add(ProgressBar::new_spinner().with_style(style));
                 bar.set_prefix(stage.to_string());
                 bar.enable_steady_tick(Duration::from_millis(120));
-                self.running.insert(stage.clone(), bar);
+                self.running.insert(stage.clone(), Running { bar, first: None });
             }
             Event::Progress { stage, progress } => {
-                if let Some(bar) = self.running.get(stage) {
-                    let rate = progress.done as f64 / bar.elapsed().as_secs_f64().max(0.001);
+                if let Some(Running { bar, first }) = self.running.get_mut(stage) {
+                    let (before, since) = *first.get_or_insert_with(|| (progress.done, Instant::now()));
+                    let newly = progress.done.saturating_sub(before);
+                    let rate = newly as f64 / since.elapsed().as_secs_f64().max(0.001);
                     let left = match progress.total.checked_sub(progress.done) {
                         Some(left) if rate > 0.0 && left > 0 => format!("  {:.0} s left", left as f64 / rate),
                         _ => String::new(),
@@ -89,7 +98,7 @@ impl Bars {
                 }
             }
             Event::StageEnded { stage, .. } => {
-                if let Some(bar) = self.running.remove(stage) {
+                if let Some(Running { bar, .. }) = self.running.remove(stage) {
                     bar.finish_and_clear();
                 }
                 if let Some(line) = line(event) {
@@ -113,11 +122,13 @@ fn line(event: &Event) -> Option<String> {
         Event::Progress { .. } => None,
         Event::Note { stage, text } => Some(format!("  note   {stage}: {text}")),
         Event::Warning { text } => Some(format!("warning: {text}")),
-        Event::StageEnded { stage, outcome, seconds, rows } => match outcome {
+        Event::StageEnded { stage, outcome, seconds, rows, memo } => match outcome {
             Outcome::Hit | Outcome::Skipped => None,
             Outcome::Ran => {
                 let rows = rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
-                Some(format!("  done   {stage}: {seconds:.1} s{rows}"))
+                let reused = memo.map(|memo| memo.reused).filter(|reused| *reused > 0);
+                let reused = reused.map(|reused| format!(", {reused} of them remembered")).unwrap_or_default();
+                Some(format!("  done   {stage}: {seconds:.1} s{rows}{reused}"))
             }
             Outcome::Failed(error) => {
                 let hint = error.hint.as_ref().map(|hint| format!("\n         help: {hint}")).unwrap_or_default();

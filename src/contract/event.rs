@@ -19,6 +19,15 @@ pub struct Progress {
     pub figure: String,
 }
 
+/// Rows that a stage's operator remembers one by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Rows that were computed before, by whatever stage.
+    pub reused: u64,
+    /// Rows that were computed now.
+    pub fresh: u64,
+}
+
 /// How an instance ended in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -84,6 +93,10 @@ pub enum Event {
         seconds: f64,
         /// Rows of its first table output, if it has one.
         rows: Option<u64>,
+        /// Rows that were remembered and rows that were paid for, if it ran and
+        /// its operator remembers rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memo: Option<RowCounts>,
     },
     /// The run ended.
     RunEnded {

@@ -23,6 +23,8 @@ pub enum Domain {
     Seed,
     /// The identity of a row: a prompt, a text.
     Row,
+    /// What decides the result of a row function for one row.
+    RowKey,
 }
 
 impl Domain {
@@ -37,6 +39,7 @@ impl Domain {
             Self::Tree => "fuseline 2026 file tree v1",
             Self::Seed => "fuseline 2026 seed v1",
             Self::Row => "fuseline 2026 row v1",
+            Self::RowKey => "fuseline 2026 row key v1",
         }
     }
 

@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 pub mod hash;
 pub mod id;
+pub mod memo;
 pub mod operator;
 pub mod port;
 pub mod rows;
@@ -26,8 +27,9 @@ pub mod table;
 pub mod value;
 
 pub use error::{Cause, Class, StageError};
-pub use event::{Event, Outcome, Progress};
+pub use event::{Event, Outcome, Progress, RowCounts};
 pub use id::{Digest, Key, StageId};
+pub use memo::{Memo, RowFunction, RowKey};
 pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Traits};
 pub use port::{Arity, Input, Kind, Output, Ports};
 pub use run::{Checkpoints, Model, Run};

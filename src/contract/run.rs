@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StageError;
 use crate::event::Progress;
+use crate::id::Digest;
+use crate::memo::{Memo, RowFunction};
 use crate::secret::Secret;
 use crate::table::Table;
 
@@ -15,6 +17,8 @@ pub struct Model {
     pub label: Option<String>,
     /// The folder; read only.
     pub path: PathBuf,
+    /// Everything that decides what it does: weights, configuration, tokenizer, template.
+    pub content: Digest,
 }
 
 /// Where a stage that takes long keeps its state, so that a later attempt at the
@@ -76,6 +80,11 @@ pub trait Run: Sync {
     /// Says that an earlier attempt had done so many steps, from which this one
     /// goes on.
     fn resumed(&self, step: u64);
+
+    /// The rows of a row function that were computed before, by any stage of
+    /// any pipeline. Empty, and forgetting what it is given, where the user
+    /// switched it off.
+    fn memo(&self, function: &RowFunction) -> Result<Box<dyn Memo + '_>, StageError>;
 
     /// Says how far it is.
     fn progress(&self, progress: Progress);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fuseline_contract::rows::{self, RowType};
-use fuseline_contract::{Arity, Digest, Key, Kind, Progress, StageError, StageId};
+use fuseline_contract::{Arity, Digest, Key, Kind, Progress, RowCounts, StageError, StageId};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Node, Plan};
@@ -87,6 +87,19 @@ pub struct FileSpec {
     pub tree: Digest,
 }
 
+/// What an attempt may do with the row memo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoUse {
+    /// Takes what is remembered and remembers what is new.
+    On,
+    /// Computes every row, and what it remembers replaces what was there: the
+    /// rerun was asked for.
+    Renew,
+    /// Leaves it alone.
+    Off,
+}
+
 /// Everything an attempt needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
@@ -122,6 +135,10 @@ pub struct Spec {
     pub threads: u32,
     /// The rerun was asked for, so its record supersedes earlier ones.
     pub supersedes: bool,
+    /// What it may do with the row memo.
+    pub memo: MemoUse,
+    /// The salt of the plan, which is in the keys of rows too.
+    pub salt: Option<String>,
     /// The driver holds the worker's standard input open: its end means that
     /// the driver died, a line `cancel` that the stage should stop.
     pub attended: bool,
@@ -146,6 +163,7 @@ pub(crate) struct Given<'a> {
     pub records: &'a dyn Fn(usize) -> Record,
     pub threads: u32,
     pub supersedes: bool,
+    pub memo: MemoUse,
     pub attended: bool,
 }
 
@@ -188,6 +206,8 @@ pub(crate) fn spec(plan: &Plan, node: &Node, given: &Given<'_>) -> Spec {
         seed: node.seed,
         threads: given.threads,
         supersedes: given.supersedes,
+        memo: given.memo,
+        salt: plan.salt.clone(),
         attended: given.attended,
     }
 }
@@ -200,6 +220,8 @@ pub enum Report {
     Progress(Progress),
     /// Something for the user.
     Note(String),
+    /// Rows that were remembered and rows that were paid for so far.
+    Rows(RowCounts),
 }
 
 /// The end of an attempt, as in `result.json`.

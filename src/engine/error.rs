@@ -96,6 +96,12 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// A single row that is too long to be remembered.
+    #[error("a row of {bytes} bytes is too long for the row memo")]
+    RowTooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// A table that Arrow or a row type refuses.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -150,6 +156,7 @@ impl Error {
             Self::Safetensors { .. }
             | Self::ColumnType { .. }
             | Self::ColumnTwice { .. }
+            | Self::RowTooLong { .. }
             | Self::Table(_)
             | Self::Arrow(_)
             | Self::Parquet(_) => Cause::Bug,

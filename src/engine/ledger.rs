@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow::datatypes::Field;
-use fuseline_contract::{Digest, Key, StageError, StageId, Table};
+use fuseline_contract::{Digest, Key, RowCounts, StageError, StageId, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
@@ -97,6 +97,10 @@ pub struct StageEntry {
     pub stdout: Option<Digest>,
     /// What it wrote to standard error, as a blob.
     pub stderr: Option<Digest>,
+    /// Rows that were remembered and rows that were computed, where its
+    /// operator remembers rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memo: Option<RowCounts>,
 }
 
 /// The ledger of a run that goes on.
@@ -255,6 +259,8 @@ pub fn stages(store: &Store, run: Option<&str>) -> Result<Table> {
         ("started", times(stages().map(|stage| stage.started_ms))),
         ("seconds", floats(stages().map(|stage| Some(stage.seconds)))),
         ("rows", numbers(stages().map(|stage| stage.outputs.iter().find_map(|output| output.rows)))),
+        ("rows_reused", numbers(stages().map(|stage| stage.memo.map(|rows| rows.reused)))),
+        ("rows_fresh", numbers(stages().map(|stage| stage.memo.map(|rows| rows.fresh)))),
         ("peak_bytes", numbers(stages().map(|stage| stage.peak_bytes))),
         ("host", texts(stages().map(|stage| stage.host.as_ref()))),
         ("params", texts(stages().map(|stage| Some(stage.params.to_string())))),
@@ -394,6 +400,7 @@ mod tests {
             error: None,
             stdout: None,
             stderr: None,
+            memo: None,
         };
         ledger.stage(&entry).expect("noted");
         ledger.stages.lock().expect("free").write_all(b"{\"id\": ").expect("torn");

@@ -55,6 +55,8 @@ pub struct Node {
     pub retry: Retry,
     /// Always runs, even if its key has a record.
     pub uncacheable: bool,
+    /// Whether rows may be remembered one by one.
+    pub memo: bool,
     /// The file in which the stage stands, if not in the pipeline's own.
     pub file: Option<Arc<Path>>,
     /// Line of the stage in its file, from one.

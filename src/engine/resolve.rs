@@ -235,6 +235,7 @@ impl<'s> Passes<'s> {
                 retry: own.retry,
                 tags: own.tags,
                 uncacheable: own.uncacheable,
+                memo: own.memo,
                 file: file.parent.map(|_| file.path.clone()),
                 line: stage.spec.line,
             });
@@ -330,9 +331,9 @@ impl<'s> Passes<'s> {
             inputs
         });
         let mut mentions = BTreeSet::new();
-        for value in
-            [&spec.when, &spec.seed, &spec.resources, &spec.retry, &spec.tags, &spec.uncacheable].into_iter().flatten()
-        {
+        let own_fields =
+            [&spec.when, &spec.seed, &spec.resources, &spec.retry, &spec.tags, &spec.uncacheable, &spec.memo];
+        for value in own_fields.into_iter().flatten() {
             names_in(value, &mut mentions);
         }
         let own = Grouped::compute(points, &mentions, |point| {

@@ -5,19 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Float64Type};
+use fuseline_contract::hash::Domain;
 use fuseline_contract::rows::{METRIC, RowType};
-use fuseline_contract::{Checkpoints, Class, Model, Progress, Run, Secret, StageError, Table};
+use fuseline_contract::{
+    Checkpoints, Class, Memo, Model, Progress, RowCounts, RowFunction, RowKey, Run, Secret, StageError, Table,
+};
 
-use crate::attempt::{InputSpec, PortKind, Report, SourceSpec, Spec};
+use crate::attempt::{InputSpec, MemoUse, PortKind, Report, SourceSpec, Spec};
 use crate::error::{At, Error};
 use crate::secrets::Vault;
 use crate::store::Store;
+use crate::store::memo::RowMemo;
 use crate::store::publish::{self, Staged};
 
 /// Reports of progress that come quicker than this are left out.
@@ -35,6 +40,9 @@ pub struct StageRun<'a> {
     reported: Mutex<Option<Instant>>,
     vault: &'a Vault,
     resumed: Mutex<Option<u64>>,
+    memos: Mutex<Vec<Arc<RowMemo>>>,
+    reused: AtomicU64,
+    fresh: AtomicU64,
 }
 
 impl<'a> StageRun<'a> {
@@ -52,7 +60,8 @@ impl<'a> StageRun<'a> {
             std::fs::create_dir_all(folder).at("create", folder)?;
         }
         let (staged, reported, resumed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported, vault, resumed })
+        let (memos, reused, fresh) = (Mutex::default(), AtomicU64::default(), AtomicU64::default());
+        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported, vault, resumed, memos, reused, fresh })
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
@@ -78,8 +87,20 @@ impl<'a> StageRun<'a> {
         *self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All outputs in the order of the ports, complete.
+    /// Reports the rows of the row memo so far; none where it was not used.
+    pub(crate) fn tell_rows(&self) -> Option<RowCounts> {
+        let (reused, fresh) = (self.reused.load(Ordering::Relaxed), self.fresh.load(Ordering::Relaxed));
+        let counts = (reused + fresh > 0).then_some(RowCounts { reused, fresh })?;
+        (self.report)(Report::Rows(counts));
+        Some(counts)
+    }
+
+    /// All outputs in the order of the ports, complete. Every row that was
+    /// remembered is on the disk by then.
     pub(crate) fn finish(self) -> Result<Vec<(String, Staged)>, StageError> {
+        for memo in std::mem::take(&mut *self.memos.lock().unwrap_or_else(PoisonError::into_inner)) {
+            memo.finish()?;
+        }
         let mut staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
         let mut outputs = Vec::new();
         for (name, kind) in &self.spec.outputs {
@@ -144,8 +165,10 @@ impl Run for StageRun<'_> {
         if !self.has(port) {
             return Ok(Vec::new());
         }
-        let model =
-            |source: &SourceSpec| Ok(Model { label: source.label.clone(), path: self.store.view(&source.artifact)? });
+        let model = |source: &SourceSpec| {
+            let content = self.store.manifest(&source.artifact)?.content;
+            Ok(Model { label: source.label.clone(), path: self.store.view(&source.artifact)?, content })
+        };
         self.input(port)?.sources.iter().map(model).collect()
     }
 
@@ -207,6 +230,18 @@ impl Run for StageRun<'_> {
         *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
     }
 
+    fn memo(&self, function: &RowFunction) -> Result<Box<dyn Memo + '_>, StageError> {
+        let memo = match self.spec.memo {
+            MemoUse::Off => None,
+            MemoUse::On | MemoUse::Renew => {
+                let memo = Arc::new(RowMemo::open(self.store, function.name())?);
+                self.memos.lock().unwrap_or_else(PoisonError::into_inner).push(memo.clone());
+                Some(memo)
+            }
+        };
+        Ok(Box::new(StageMemo { memo, run: self }))
+    }
+
     fn progress(&self, progress: Progress) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let last = progress.done == progress.total;
@@ -214,6 +249,7 @@ impl Run for StageRun<'_> {
             *reported = Some(Instant::now());
             drop(reported);
             (self.report)(Report::Progress(progress));
+            self.tell_rows();
         }
     }
 
@@ -223,6 +259,46 @@ impl Run for StageRun<'_> {
 
     fn cancelled(&self) -> bool {
         (self.cancelled)()
+    }
+}
+
+/// The row memo as a stage sees it: counted, told of, and salted as the stage's
+/// own key is.
+struct StageMemo<'a> {
+    memo: Option<Arc<RowMemo>>,
+    run: &'a StageRun<'a>,
+}
+
+impl StageMemo<'_> {
+    fn salted(&self, key: &RowKey) -> RowKey {
+        let salt = self.run.spec.salt.as_deref();
+        salt.map_or(*key, |salt| {
+            RowKey(*Domain::RowKey.hasher().update(&key.0).update(salt.as_bytes()).finalize().as_bytes())
+        })
+    }
+}
+
+impl Memo for StageMemo<'_> {
+    fn get_many(&self, keys: &[RowKey], take: &mut dyn FnMut(usize, &[u8]) -> bool) -> Result<(), StageError> {
+        let Some(memo) = self.memo.as_ref().filter(|_| self.run.spec.memo == MemoUse::On) else { return Ok(()) };
+        let salted: Vec<RowKey> = keys.iter().map(|key| self.salted(key)).collect();
+        let looked = memo.get_many(&salted, take)?;
+        self.run.reused.fetch_add(looked.found as u64, Ordering::Relaxed);
+        if looked.found > 0 {
+            self.run.note(format!("{} of {} rows are remembered", looked.found, keys.len()));
+        }
+        if looked.damaged > 0 {
+            self.run.note(format!("{} remembered rows are damaged and are computed again", looked.damaged));
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &RowKey, row: &[u8]) -> Result<(), StageError> {
+        if let Some(memo) = &self.memo {
+            memo.put(&self.salted(key), row, self.run.spec.memo == MemoUse::Renew)?;
+        }
+        self.run.fresh.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -15,9 +15,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, Runner, StageError, StageId};
+use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, RowCounts, Runner, StageError, StageId};
 
-use crate::attempt::{self, Outcome};
+use crate::attempt::{self, MemoUse, Outcome};
 use crate::decide::{Decider, Overrides, Verdict};
 use crate::definition::Definitions;
 use crate::error::Error;
@@ -125,7 +125,7 @@ struct Ended {
 
 enum End {
     /// It ran, or failed.
-    Ran { outcome: Box<Outcome>, stdout: Option<Digest>, stderr: Option<Digest> },
+    Ran { outcome: Box<Outcome>, stdout: Option<Digest>, stderr: Option<Digest>, memo: Option<RowCounts> },
     /// Another process had made it meanwhile.
     Hit(Box<Record>),
     /// An input's bytes are gone or damaged; the instance that made it.
@@ -439,6 +439,7 @@ impl<'a> Driver<'a> {
             records: &record,
             threads: granted.cpus,
             supersedes: self.decider.always_runs(index),
+            memo: self.memo_use(index),
             attended: node.entry.traits.place == Place::Worker,
         };
         let spec = attempt::spec(self.shared.plan, node, &given);
@@ -478,6 +479,19 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Rows of a stage that always runs are not determined by their keys; a
+    /// rerun that was asked for is to compute, and its rows replace the old ones.
+    fn memo_use(&self, index: usize) -> MemoUse {
+        let node = &self.shared.plan.nodes[index];
+        if !node.memo || node.uncacheable {
+            MemoUse::Off
+        } else if self.decider.always_runs(index) {
+            MemoUse::Renew
+        } else {
+            MemoUse::On
+        }
+    }
+
     /// Notes the end of a stage's thread.
     fn ended(&mut self, ended: Ended) {
         let Ended { index, end, granted, started_ms, seconds } = ended;
@@ -489,7 +503,7 @@ impl<'a> Driver<'a> {
         match end {
             End::Hit(record) => self.hit(index, record),
             End::InputLost(source) => self.make_again(index, source),
-            End::Ran { outcome, stdout, stderr } => {
+            End::Ran { outcome, stdout, stderr, memo } => {
                 let mut entry = self.entry(index);
                 entry.definition = self.definitions.of(index, &self.decider);
                 entry.started_ms = started_ms;
@@ -497,6 +511,7 @@ impl<'a> Driver<'a> {
                 entry.peak_bytes = outcome.peak_bytes;
                 entry.host = Some(outcome.host.clone());
                 (entry.stdout, entry.stderr) = (stdout, stderr);
+                entry.memo = memo;
                 entry.reason = self.origins.get(&index).cloned();
                 match outcome.result {
                     Ok(record) => self.ran(index, record, entry),
@@ -528,6 +543,7 @@ impl<'a> Driver<'a> {
             error: None,
             stdout: None,
             stderr: None,
+            memo: None,
         }
     }
 
@@ -542,7 +558,8 @@ impl<'a> Driver<'a> {
         if let Err(error) = self.shared.ledger.stage(&entry) {
             self.broken.get_or_insert(error);
         }
-        (self.shared.on_event)(Event::StageEnded { stage: entry.id, outcome, seconds: entry.seconds, rows });
+        let StageEntry { id: stage, seconds, memo, .. } = entry;
+        (self.shared.on_event)(Event::StageEnded { stage, outcome, seconds, rows, memo });
     }
 
     fn hit(&mut self, index: usize, record: Box<Record>) {

@@ -180,6 +180,7 @@ fn stage(entries: &[Entry], by_operator: Vec<Json>) -> Json {
             })),
             "tags": or_substituted(json!({"type": ["array", "null"], "items": {"type": "string"}, "description": "Tags, for `tag:NAME`."})),
             "uncacheable": or_substituted(json!({"type": ["boolean", "null"], "description": "Whether it runs even if its result is there."})),
+            "memo": or_substituted(json!({"enum": ["on", "off", true, false, null], "description": "Whether rows that were computed before are taken from the row memo; on, if left out."})),
         },
         "allOf": by_operator,
     })

@@ -1,6 +1,6 @@
 //! What a stage says about itself besides parameters and inputs: whether it is
-//! there at all, seed, resources, tags, whether it always runs. Must not know
-//! operators.
+//! there at all, seed, resources, tags, whether it always runs, whether its rows
+//! are remembered. Must not know operators.
 
 use serde_json::Value as Json;
 
@@ -28,13 +28,15 @@ pub(crate) struct Own {
     pub(crate) tags: Vec<String>,
     /// Whether it always runs.
     pub(crate) uncacheable: bool,
+    /// Whether its rows are remembered one by one.
+    pub(crate) memo: bool,
 }
 
 impl Own {
     /// What a stage is that says nothing of itself.
     pub(crate) fn plain(seed: u64) -> Self {
         let (resources, retry) = (Resources::default(), Retry::default());
-        Self { when: true, seed, resources, retry, tags: Vec::new(), uncacheable: false }
+        Self { when: true, seed, resources, retry, tags: Vec::new(), uncacheable: false, memo: true }
     }
 }
 
@@ -110,6 +112,13 @@ pub(crate) fn own(spec: &StageSpec, seed: u64, scope: &dyn Scope, findings: &mut
     }
     if let Some((value, path)) = field("uncacheable", &spec.uncacheable, findings) {
         own.uncacheable = truth(&value, &path, findings).unwrap_or(false);
+    }
+    if let Some((value, path)) = field("memo", &spec.memo, findings) {
+        match &value {
+            Json::Bool(memo) => own.memo = *memo,
+            Json::String(word) if word == "on" || word == "off" => own.memo = word == "on",
+            other => findings.add(At::value(&path), format!("expected on or off, found {}", describe(other)), None),
+        }
     }
     own
 }

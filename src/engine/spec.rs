@@ -70,10 +70,13 @@ pub(crate) struct StageSpec {
     pub(crate) tags: Option<Json>,
     /// Whether it always runs.
     pub(crate) uncacheable: Option<Json>,
+    /// Whether its rows are remembered.
+    pub(crate) memo: Option<Json>,
 }
 
 const TOP: &[&str] = &["name", "seed", "salt", "vars", INCLUDE, "stages", REPEAT, TABLES];
-const STAGE: &[&str] = &["op", "inputs", "with", "matrix", "when", "seed", "resources", "retry", "tags", "uncacheable"];
+const STAGE: &[&str] =
+    &["op", "inputs", "with", "matrix", "when", "seed", "resources", "retry", "tags", "uncacheable", "memo"];
 
 /// Reads the file whose top has the path `base`; `None` where nothing in it can
 /// be used.
@@ -233,6 +236,7 @@ fn stage(name: &str, body: &Json, lines: &Lines<'_>, findings: &mut Findings) ->
         retry: field("retry"),
         tags: field("tags"),
         uncacheable: field("uncacheable"),
+        memo: field("memo"),
         path,
     })
 }
@@ -263,6 +267,7 @@ fn table(name: &str, body: &Json, lines: &Lines<'_>, findings: &mut Findings) ->
         retry: None,
         tags: None,
         uncacheable: None,
+        memo: None,
         path,
     })
 }

@@ -49,12 +49,13 @@ pub(crate) fn execute(
     let vault = Vault::of_process(&secrets::names(&spec.params));
     let report = &|said: Report| report(redact(&vault, said));
     let run = StageRun::new(store, spec, folder, cancelled, report, &vault)?;
-    catch_unwind(AssertUnwindSafe(|| runner.run(&spec.params, &run)))
-        .unwrap_or_else(|panic| {
-            Err(StageError::bug(format!("{} panicked: {}", spec.stage, panic_text(panic.as_ref()))))
-        })
-        .map_err(|error| if cancelled() && error.cause != Cause::Bug { StageError::interrupted() } else { error })
-        .map_err(|error| vault.redact_error(error))?;
+    let done = catch_unwind(AssertUnwindSafe(|| runner.run(&spec.params, &run)));
+    let memo = run.tell_rows();
+    done.unwrap_or_else(|panic| {
+        Err(StageError::bug(format!("{} panicked: {}", spec.stage, panic_text(panic.as_ref()))))
+    })
+    .map_err(|error| if cancelled() && error.cause != Cause::Bug { StageError::interrupted() } else { error })
+    .map_err(|error| vault.redact_error(error))?;
     let resumed_at_step = run.resumed_at();
     let staged = run.finish()?;
     for file in &spec.files {
@@ -72,6 +73,7 @@ pub(crate) fn execute(
         peak_bytes: spec.attended.then(peak_bytes).flatten(),
         version: spec.version.clone(),
         resumed_at_step,
+        memo,
     };
     let record = Record::new(spec.key, &spec.operator, Vec::new(), spec.supersedes, made).made_from(spec.made_from());
     let committed = publish(Pending { record, staged })?;
@@ -90,6 +92,7 @@ fn redact(vault: &Vault, said: Report) -> Report {
     match said {
         Report::Progress(progress) => Report::Progress(Progress { figure: vault.redact(&progress.figure), ..progress }),
         Report::Note(note) => Report::Note(vault.redact(&note)),
+        rows @ Report::Rows(_) => rows,
     }
 }
 

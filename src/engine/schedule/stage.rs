@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fuseline_contract::{Digest, Event, Key, Place, StageError};
@@ -116,7 +117,7 @@ pub(super) fn pause(retry: Retry, number: u32, attempt: &str) -> Duration {
 /// The end of an attempt that never began.
 fn unstarted(error: StageError) -> End {
     let outcome = Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: here::host(), exit: None };
-    End::Ran { outcome: Box::new(outcome), stdout: None, stderr: None }
+    End::Ran { outcome: Box::new(outcome), stdout: None, stderr: None, memo: None }
 }
 
 /// One attempt, noted in the ledger.
@@ -129,12 +130,14 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
         return unstarted(error.into());
     }
     let cancelled = || shared.is_cancelled();
+    let memo = Mutex::new(None);
     let report = |report| {
         let stage = spec.stage.clone();
-        (shared.on_event)(match report {
-            Report::Progress(progress) => Event::Progress { stage, progress },
-            Report::Note(text) => Event::Note { stage, text },
-        });
+        match report {
+            Report::Progress(progress) => (shared.on_event)(Event::Progress { stage, progress }),
+            Report::Note(text) => (shared.on_event)(Event::Note { stage, text }),
+            Report::Rows(counts) => *memo.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts),
+        }
     };
     let outcome = match work.place {
         Place::Worker => {
@@ -188,7 +191,8 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
     if let Err(source) = store.faults().pass("work-removed") {
         return unstarted(Error::io("remove", &folder, source).into());
     }
-    End::Ran { outcome: Box::new(outcome), stdout, stderr }
+    let memo = memo.into_inner().unwrap_or_else(PoisonError::into_inner);
+    End::Ran { outcome: Box::new(outcome), stdout, stderr, memo }
 }
 
 /// Removes what dead attempts left: the claim is ours, so none of them lives.

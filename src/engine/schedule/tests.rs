@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use fuseline_contract::operator::{Operator, Part};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
-    Class, Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, Run, Secret, Table, Traits,
+    Class, Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, RowCounts, RowFunction, RowKey, Run, Secret,
+    Table, Traits,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ mod asked;
 mod property;
 mod reasons;
 mod rot;
+mod rows;
 mod secret;
 mod sharing;
 
@@ -123,6 +125,26 @@ toy!(
         run.write("out", numbers(lengths))
     }
 );
+// Pays for every row once; `workers` is the row that fails, `note` a mistake: it decides rows and is not in their keys.
+toy!(Pay, "pay", Traits::PURE, rows(), TABLE, |config: &Config, run: &dyn Run| {
+    let function = RowFunction::of::<Pay>([("by", Value::Int(config.by.into()))]);
+    let (memo, xs) = (run.memo(&function)?, values(&run.table("rows")?));
+    let keys: Vec<RowKey> = xs.iter().map(|x| function.key(&Value::Int((*x).into()))).collect();
+    let mut paid = vec![None; xs.len()];
+    memo.get_many(&keys, &mut |place, row| {
+        paid[place] = row.try_into().ok().map(i64::from_le_bytes);
+        paid[place].is_some()
+    })?;
+    for (place, x) in xs.iter().enumerate().filter(|(place, _)| paid[*place].is_none()).collect::<Vec<_>>() {
+        if *x > 0 && *x == config.workers {
+            return Err(StageError::work("a row failed"));
+        }
+        let row = x * config.by + config.note.len() as i64;
+        memo.put(&keys[place], &row.to_le_bytes())?;
+        paid[place] = Some(row);
+    }
+    run.write("out", numbers(paid.into_iter().flatten()))
+});
 toy!(Fail, "fail", Traits::PURE, vec![], TABLE, |_: &Config, _: &dyn Run| Err(StageError::work(
     "too many rows failed"
 )));
@@ -190,7 +212,7 @@ toy!(Usurped, "usurped", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run
     Err(StageError::environment("its folder is gone"))
 });
 
-static ENTRIES: [Entry; 18] = [
+static ENTRIES: [Entry; 19] = [
     Entry::of::<Count>(),
     Entry::of::<Load>(),
     Entry::of::<Scale>(),
@@ -198,6 +220,7 @@ static ENTRIES: [Entry; 18] = [
     Entry::of::<Seeded>(),
     Entry::of::<Make>(),
     Entry::of::<Inspect>(),
+    Entry::of::<Pay>(),
     Entry::of::<Fail>(),
     Entry::of::<Panic>(),
     Entry::of::<Lazy>(),
@@ -211,7 +234,7 @@ static ENTRIES: [Entry; 18] = [
     Entry::of::<Usurped>(),
 ];
 
-const RUNNERS: [Runner; 18] = [
+const RUNNERS: [Runner; 19] = [
     Runner::of::<Count>(),
     Runner::of::<Load>(),
     Runner::of::<Scale>(),
@@ -219,6 +242,7 @@ const RUNNERS: [Runner; 18] = [
     Runner::of::<Seeded>(),
     Runner::of::<Make>(),
     Runner::of::<Inspect>(),
+    Runner::of::<Pay>(),
     Runner::of::<Fail>(),
     Runner::of::<Panic>(),
     Runner::of::<Lazy>(),
@@ -248,6 +272,7 @@ fn node(name: &str, operator: &str, params: serde_json::Value, inputs: &[usize])
         tags: vec![],
         retry: Retry { times: 0, backoff_seconds: 0.0 },
         uncacheable: false,
+        memo: true,
         file: None,
         line: 1,
     }

@@ -5,8 +5,8 @@
 //! time (the first by default): `kill` ends the process at once by SIGKILL,
 //! `full` reports a full disk, `eio` a failing one, as `fsync` does, and
 //! `short` a write that ended early, which it did: half of the file is gone.
-//! Without the variable a point costs one comparison. The points are [`POINTS`]
-//! and [`NOTES`].
+//! Without the variable a point costs one comparison. The points are [`POINTS`],
+//! [`NOTES`] and [`ROWS`].
 
 use std::fs::File;
 use std::io;
@@ -33,6 +33,10 @@ pub const NOTES: [&str; 5] = ["key-written", "ledger-begun", "ledger-noted", "le
 /// Within a collection of garbage: something was moved to the trash.
 const TRASHED: &str = "trashed";
 
+/// Points of the row memo: before a row is written, before rows are synced,
+/// before a segment is completed.
+pub const ROWS: [&str; 3] = ["row-appended", "row-synced", "segment-sealed"];
+
 /// Where to fail, and how.
 #[derive(Debug, Default)]
 pub struct Faults {
@@ -57,7 +61,7 @@ impl Faults {
     /// Reads `POINT:ACTION[:N]`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
-        let known = |point: &&str| POINTS.contains(point) || NOTES.contains(point) || *point == TRASHED;
+        let known = |point: &&str| [&POINTS[..], &NOTES, &ROWS, &[TRASHED]].concat().contains(point);
         let point = parts.next().filter(known)?;
         let action = match parts.next()? {
             "kill" => Action::Kill,

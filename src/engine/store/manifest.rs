@@ -1,7 +1,7 @@
 //! What an artifact consists of ([`Manifest`]) and how it came to be
 //! ([`Record`]).
 
-use fuseline_contract::{Digest, Key};
+use fuseline_contract::{Digest, Key, RowCounts};
 use serde::{Deserialize, Serialize};
 
 use crate::store::seal;
@@ -163,6 +163,12 @@ pub struct Made {
     /// checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at_step: Option<u64>,
+    /// Rows that were remembered and rows that were computed, where the
+    /// operator remembers rows. Where some were remembered the result is
+    /// assembled: with arithmetic whose rounding depends on what else is
+    /// computed, it is one that a run from scratch might have given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memo: Option<RowCounts>,
 }
 
 /// A person's word that a result made under another key holds under this one.

@@ -6,6 +6,7 @@
 //! views/<artifact>/          an artifact as a folder with its real file names (hard links)
 //! ac/ab/<stage key>/<n>.rec  action records; more than one only if a rerun gave other bytes
 //! keys/ab/<stage key>.json   the key's own preimage, readable
+//! memo/<row function>/       results of single rows (see [`memo`])
 //! runs/<ulid>/               what was asked and done (see the ledger)
 //! index/                     rebuildable: the last key of each stage, digests of external files
 //! work/<stage key>/<attempt>/ scratch of a running attempt
@@ -39,6 +40,7 @@ pub mod fault;
 pub mod files;
 pub mod lease;
 pub mod manifest;
+pub mod memo;
 pub mod publish;
 pub(crate) mod remote;
 pub mod seal;
@@ -51,8 +53,22 @@ pub use manifest::{Acceptance, ArtifactKind, InputRecord, Manifest, OutputRecord
 pub use remote::{Pushed, Remote};
 
 const FORMAT: &str = "fuseline store 1 blake3";
-const FOLDERS: [&str; 13] =
-    ["cas", "views", "ac", "keys", "runs", "index", "roots", "work", "locks", "leases", "tmp", "trash", "quarantine"];
+const FOLDERS: [&str; 14] = [
+    "cas",
+    "views",
+    "ac",
+    "keys",
+    memo::FOLDER,
+    "runs",
+    "index",
+    "roots",
+    "work",
+    "locks",
+    "leases",
+    "tmp",
+    "trash",
+    "quarantine",
+];
 
 /// A store on a local or shared file system. Clones share what is known.
 #[derive(Debug, Clone)]

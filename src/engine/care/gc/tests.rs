@@ -110,6 +110,7 @@ fn entry(record: &Record) -> StageEntry {
         error: None,
         stdout: None,
         stderr: None,
+        memo: None,
     }
 }
 

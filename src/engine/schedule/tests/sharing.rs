@@ -15,6 +15,7 @@ fn given<'a>(store: &'a Store, attempt: &'a str) -> attempt::Given<'a> {
         records: &|_| unreachable!("it has no inputs"),
         threads: 1,
         supersedes: false,
+        memo: attempt::MemoUse::On,
         attended: true,
     }
 }
