@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 
 use fuseline_contract::rows::{self, LogProb, Message, Row};
-use fuseline_contract::{Execute, Input, Kind, Operator, Output, Part, Place, Ports, Run, StageError, Table, Traits};
+use fuseline_contract::value::Value;
+use fuseline_contract::{
+    Execute, Input, Kind, Model, Operator, Output, Part, Place, Ports, Progress, RowFunction, RowKey, Run, StageError,
+    Table, Traits,
+};
 use fuseline_lm::score::{ScoreItem, ScoreLimits, score};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::chat::{CHAT, ChatModel, DECODER, NUMERICS};
-use crate::shared::{errors, rows::column};
+use crate::shared::errors;
+use crate::shared::rows::{column, conversation};
 
 /// Columns that hold an answer to the row's `messages`.
 const ANSWERS: &[&str] = &["text", "completion", "chosen", "rejected", "chosen_target"];
-/// Rows between two looks at whether the run was cancelled.
-const CHUNK: usize = 512;
+/// Rows that are scored and remembered together.
+const CHUNK: usize = 256;
 
 /// Parameters of `logprobs`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +49,11 @@ Takes every answer of the table once: the columns `text`, `completion`,
 assistant's turn after `messages`. A row a distinct answer, sorted by
 `text_id`; `logp_sum` is over the answer's tokens with its end token, in nats.
 `dpo` and `wrpo` take their reference from here, so that a sweep over beta
-computes it once.";
+computes it once.
+
+Every answer's figures are remembered (`memo: off` at the stage switches that
+off): more answers cost what is new, and stages that ask about the same answers
+under the same model share them.";
     const EXAMPLE: &'static str =
         "op: logprobs\ninputs: {texts: pairs.pairs, model: tuned}\nwith: {label: reference}\n";
     type Config = Config;
@@ -63,42 +72,83 @@ computes it once.";
 impl Execute for LogProbs {
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
         let texts = distinct(&run.table("texts")?)?;
-        let bound = run.model("model")?;
-        let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-        let model = ChatModel::load(&bound.path, run.threads())?;
-        let mut items = Vec::with_capacity(texts.len());
-        for (messages, text) in texts.values() {
-            let (prompt, completion) = model.encoder.answered(messages, text)?;
-            items.push(ScoreItem { prompt, completion });
-        }
-        let mut scores = Vec::with_capacity(items.len());
-        for chunk in items.chunks(CHUNK) {
-            run.check_cancelled()?;
-            scores.extend(score(&model.decoder, chunk, &ScoreLimits::default()).map_err(errors::lm)?);
-            run.progress(fuseline_contract::Progress {
-                done: scores.len() as u64,
-                total: items.len() as u64,
-                unit: "rows".into(),
-                figure: String::new(),
-            });
-        }
-        let rows: Vec<LogProb> = texts
-            .keys()
-            .zip(&scores)
-            .map(|(text_id, score)| LogProb {
+        let model = run.model("model")?;
+        let label = model.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
+        let scores = scores(run, &model, &texts)?;
+        let mut rows = Vec::with_capacity(texts.len());
+        for (text_id, logps) in texts.keys().zip(scores) {
+            let logps = logps.ok_or_else(|| StageError::bug(format!("text {text_id} was not scored")))?;
+            rows.push(LogProb {
                 text_id: text_id.clone(),
                 model: label.clone(),
-                logp_sum: score.logp_sum,
-                n_tokens: score.logps.len() as i64,
-                logps: config.per_token.then(|| score.logps.iter().map(|logp| f64::from(*logp)).collect()),
-            })
-            .collect();
+                logp_sum: logps.iter().sum(),
+                n_tokens: logps.len() as i64,
+                logps: config.per_token.then_some(logps),
+            });
+        }
         run.write("logprobs", LogProb::table(&rows)?)
     }
 }
 
 /// Every distinct answer, by its identity.
-fn distinct(table: &Table) -> Result<BTreeMap<String, (Vec<Message>, String)>, StageError> {
+type Texts = BTreeMap<String, (Vec<Message>, String)>;
+
+/// Log-probabilities of the tokens of every text, remembered or computed.
+fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<Vec<Option<Vec<f64>>>, StageError> {
+    let function = RowFunction::of::<LogProbs>([("model", model.content.into())]);
+    let memo = run.memo(&function)?;
+    let keys: Vec<RowKey> = texts.values().map(|(messages, text)| key(&function, messages, text)).collect();
+    let mut scores: Vec<Option<Vec<f64>>> = vec![None; keys.len()];
+    memo.get_many(&keys, &mut |place, row| {
+        scores[place] = decode(row);
+        scores[place].is_some()
+    })?;
+    let total = scores.len() as u64;
+    let mut done = scores.iter().flatten().count() as u64;
+    if done == total {
+        return Ok(scores);
+    }
+    let tell = |done| run.progress(Progress { done, total, unit: "rows".into(), figure: String::new() });
+    tell(done);
+    let model = ChatModel::load(&model.path, run.threads())?;
+    let mut missing = Vec::new();
+    for (place, (messages, text)) in texts.values().enumerate() {
+        if scores[place].is_none() {
+            let (prompt, completion) = model.encoder.answered(messages, text)?;
+            missing.push((place, ScoreItem { prompt, completion }));
+        }
+    }
+    // Texts of like length fill whole batches; the longest first, so that what does not fit into memory shows at once.
+    missing.sort_by_key(|(_, item)| std::cmp::Reverse(item.prompt.len() + item.completion.len()));
+    for chunk in missing.chunks(CHUNK) {
+        run.check_cancelled()?;
+        let items: Vec<ScoreItem> = chunk.iter().map(|(_, item)| item.clone()).collect();
+        let scored = score(&model.decoder, &items, &ScoreLimits::default()).map_err(errors::lm)?;
+        for ((place, _), scored) in chunk.iter().zip(scored) {
+            memo.put(&keys[*place], &encode(&scored.logps))?;
+            scores[*place] = Some(scored.logps.iter().map(|logp| f64::from(*logp)).collect());
+        }
+        done += chunk.len() as u64;
+        tell(done);
+    }
+    Ok(scores)
+}
+
+fn key(function: &RowFunction, messages: &[Message], text: &str) -> RowKey {
+    function.key(&Value::List(vec![conversation(messages), text.into()]))
+}
+
+/// A remembered row: the float32 of every token, little-endian.
+fn encode(logps: &[f32]) -> Vec<u8> {
+    logps.iter().flat_map(|logp| logp.to_le_bytes()).collect()
+}
+
+fn decode(row: &[u8]) -> Option<Vec<f64>> {
+    let (logps, rest) = row.as_chunks::<4>();
+    rest.is_empty().then(|| logps.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect())
+}
+
+fn distinct(table: &Table) -> Result<Texts, StageError> {
     let columns: Vec<&str> = ANSWERS.iter().copied().filter(|name| table.has(name)).collect();
     if columns.is_empty() {
         return Err(StageError::input("the table bound to \"texts\" has no column with answers")

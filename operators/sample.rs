@@ -1,10 +1,13 @@
 //! `sample`: answers of a model to prompts.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fuseline_contract::rows::{self, Prompt, Response, Row};
+use fuseline_contract::value::Value;
 use fuseline_contract::{
-    Execute, Input, Kind, Operator, Output, Part, Place, Ports, Problems, Progress, Run, StageError, Traits,
+    Digest, Execute, Input, Kind, Memo, Model, Operator, Output, Part, Place, Ports, Problems, Progress, RowFunction,
+    RowKey, Run, StageError, Traits,
 };
 use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample as Draw, generate, row_seed};
 use schemars::JsonSchema;
@@ -12,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::shared::chat::{CHAT, ChatModel, DECODER, NUMERICS};
 use crate::shared::errors;
+use crate::shared::rows::conversation;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -87,7 +91,13 @@ Prompts are rendered with the model's own chat template. Rows come out in the
 order of the prompts, samples in order of their index; columns of the prompts
 are kept. A row's draws depend on the stage's seed, the prompt's messages and
 the sample's index alone, so other prompts never change an answer.
-`temperature: 0` is greedy.";
+`temperature: 0` is greedy.
+
+Every answer is remembered as soon as it is finished (`memo: off` at the stage
+switches that off): more prompts or a larger `n` cost what is new, a stage that
+was killed goes on where it was, and stages and pipelines that ask the same of
+the same model share the answers. A model whose answers are all remembered is
+not even loaded.";
     const EXAMPLE: &'static str = "op: sample\ninputs: {prompts: prompts, model: target}\n\
         with: {n: 5, temperature: 0.8, top_p: 0.95, max_tokens: 64, label: target}\n";
     type Config = Config;
@@ -123,66 +133,266 @@ impl Execute for Sample {
         }
         let bound = run.model("model")?;
         let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-        let model = ChatModel::load(&bound.path, run.threads())?;
+        let n = config.n as usize;
+        let questions = Questions::new(&prompts, config, run.seed());
+        let answers = answer(config, run, &bound, &questions)?;
 
-        let mut requests = Vec::with_capacity(prompts.len());
-        for prompt in &prompts {
-            let content = rows::prompt_id(&prompt.messages);
-            let draw = |index| Draw { index, seed: row_seed(run.seed(), content.as_bytes(), index) };
-            let ids = model.encoder.prompt(&prompt.messages).map_err(|error| StageError {
-                message: format!("prompt {:?}: {}", prompt.prompt_id, error.message),
-                ..error
-            })?;
-            requests.push(Request { prompt: ids, samples: (0..config.n).map(draw).collect() });
-        }
-
-        let total = prompts.len() * config.n as usize;
-        let mut done: Vec<Option<Completion>> = vec![None; total];
-        let (mut finished, mut tokens) = (0u64, 0u64);
-        let (started, mut told) = (Instant::now(), Instant::now());
-        let mut on_done = |completion: Completion| {
-            finished += 1;
-            tokens += completion.n_tokens() as u64;
-            let place = completion.request * config.n as usize + completion.sample as usize;
-            done[place] = Some(completion);
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
-                let figure = format!("{:.0} tokens/s", tokens as f64 / started.elapsed().as_secs_f64());
-                run.progress(Progress { done: finished, total: total as u64, unit: "rows".into(), figure });
+        let mut responses = Vec::with_capacity(prompts.len() * n);
+        for (prompt, question) in prompts.iter().zip(&questions.of_prompt) {
+            for sample in 0..n {
+                let place = question * n + sample;
+                let answer =
+                    answers[place].as_ref().ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
+                responses.push(Response {
+                    prompt_id: prompt.prompt_id.clone(),
+                    messages: prompt.messages.clone(),
+                    reference: prompt.reference.clone(),
+                    domain: prompt.domain.clone(),
+                    meta: prompt.meta.clone(),
+                    source: label.clone(),
+                    sample: sample as i64,
+                    text: answer.text.clone(),
+                    finish_reason: Some(answer.finish_reason.clone()),
+                    n_tokens: Some(answer.n_tokens),
+                    // The bits of the seed; SQL has no unsigned integer that all tools read.
+                    seed: Some(questions.draws[place].seed as i64),
+                });
             }
-            if run.cancelled() { Control::Stop } else { Control::Continue }
-        };
-        generate(
-            &model.decoder,
-            &model.encoder.tokenizer,
-            &requests,
-            &config.params(),
-            &Limits::default(),
-            &mut on_done,
-        )
-        .map_err(errors::lm)?;
-        run.check_cancelled()?;
-
-        let mut responses = Vec::with_capacity(total);
-        for (place, completion) in done.into_iter().enumerate() {
-            let completion = completion.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
-            let prompt = &prompts[completion.request];
-            responses.push(Response {
-                prompt_id: prompt.prompt_id.clone(),
-                messages: prompt.messages.clone(),
-                reference: prompt.reference.clone(),
-                domain: prompt.domain.clone(),
-                meta: prompt.meta.clone(),
-                source: label.clone(),
-                sample: completion.sample.into(),
-                text: completion.text,
-                finish_reason: Some(completion.finish_reason.as_str().to_owned()),
-                n_tokens: Some(completion.ids.len() as i64),
-                // The bits of the seed; SQL has no unsigned integer that all tools read.
-                seed: Some(completion.seed as i64),
-            });
         }
-        let repeated: Vec<usize> = (0..total).map(|place| place / config.n as usize).collect();
+        let repeated: Vec<usize> = (0..responses.len()).map(|place| place / n).collect();
         run.write("responses", table.take(&repeated)?.beside(&Response::table(&responses)?)?)
+    }
+}
+
+/// An answer as it is remembered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Answer {
+    text: String,
+    finish_reason: String,
+    n_tokens: i64,
+}
+
+/// What the model is asked: every distinct conversation `n` times.
+struct Questions<'a> {
+    /// The first prompt with each conversation.
+    prompts: Vec<&'a Prompt>,
+    /// Which conversation a prompt holds.
+    of_prompt: Vec<usize>,
+    /// The draws, those of one conversation after the other.
+    draws: Vec<Draw>,
+}
+
+impl<'a> Questions<'a> {
+    fn new(prompts: &'a [Prompt], config: &Config, stage_seed: u64) -> Self {
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut questions =
+            Self { prompts: Vec::new(), of_prompt: Vec::with_capacity(prompts.len()), draws: Vec::new() };
+        for prompt in prompts {
+            let content = rows::prompt_id(&prompt.messages);
+            let next = questions.prompts.len();
+            let question = *known.entry(content.clone()).or_insert(next);
+            if question == next {
+                let draw = |index| Draw { index, seed: row_seed(stage_seed, content.as_bytes(), index) };
+                questions.prompts.push(prompt);
+                questions.draws.extend((0..config.n).map(draw));
+            }
+            questions.of_prompt.push(question);
+        }
+        questions
+    }
+
+    /// The keys of the draws.
+    fn keys(&self, config: &Config, model: Digest) -> Vec<RowKey> {
+        let function = row_function(config, model);
+        let n = config.n as usize;
+        let key = |(place, draw): (usize, &Draw)| {
+            let messages = conversation(&self.prompts[place / n].messages);
+            // A greedy answer does not depend on the seed.
+            let seed = if config.temperature > 0.0 { draw.seed.into() } else { Value::Null };
+            function.key(&Value::List(vec![messages, draw.index.into(), seed]))
+        };
+        self.draws.iter().enumerate().map(key).collect()
+    }
+}
+
+/// What decides an answer besides the conversation and the draw. A setting at
+/// the value that does nothing is left out.
+fn row_function(config: &Config, model: Digest) -> RowFunction {
+    let mut decides = vec![
+        ("model", model.into()),
+        ("temperature", Value::Float(config.temperature)),
+        ("max_tokens", Value::from(config.max_tokens as u64)),
+    ];
+    let mut add = |holds: bool, name, value| {
+        if holds {
+            decides.push((name, value));
+        }
+    };
+    add(config.top_k > 0, "top_k", Value::from(config.top_k as u64));
+    add(config.top_p < 1.0, "top_p", Value::Float(config.top_p));
+    add(config.min_p > 0.0, "min_p", Value::Float(config.min_p));
+    add(config.repetition_penalty != 1.0, "repetition_penalty", Value::Float(config.repetition_penalty));
+    add(!config.stop.is_empty(), "stop", config.stop.iter().map(String::as_str).collect());
+    RowFunction::of::<Sample>(decides)
+}
+
+/// Remembered answers, and those that the model gives to the rest.
+fn answer(
+    config: &Config,
+    run: &dyn Run,
+    model: &Model,
+    questions: &Questions<'_>,
+) -> Result<Vec<Option<Answer>>, StageError> {
+    let memo = run.memo(&row_function(config, model.content))?;
+    let keys = questions.keys(config, model.content);
+    let mut answers: Vec<Option<Answer>> = vec![None; keys.len()];
+    memo.get_many(&keys, &mut |place, row| {
+        answers[place] = serde_json::from_slice(row).ok();
+        answers[place].is_some()
+    })?;
+    if answers.iter().any(Option::is_none) {
+        generate_missing(config, run, model, questions, &*memo, &keys, &mut answers)?;
+    }
+    Ok(answers)
+}
+
+fn generate_missing(
+    config: &Config,
+    run: &dyn Run,
+    model: &Model,
+    questions: &Questions<'_>,
+    memo: &dyn Memo,
+    keys: &[RowKey],
+    answers: &mut [Option<Answer>],
+) -> Result<(), StageError> {
+    let n = config.n as usize;
+    let total = answers.len() as u64;
+    let mut finished = answers.iter().flatten().count() as u64;
+    let tell = |done, figure| run.progress(Progress { done, total, unit: "rows".into(), figure });
+    tell(finished, String::new());
+    let model = ChatModel::load(&model.path, run.threads())?;
+    // Requests, and which conversation each is about.
+    let (mut requests, mut asked) = (Vec::new(), Vec::new());
+    for (question, prompt) in questions.prompts.iter().enumerate() {
+        let places = question * n..(question + 1) * n;
+        let samples: Vec<Draw> =
+            places.filter(|place| answers[*place].is_none()).map(|place| questions.draws[place]).collect();
+        if samples.is_empty() {
+            continue;
+        }
+        let ids = model.encoder.prompt(&prompt.messages).map_err(|error| StageError {
+            message: format!("prompt {:?}: {}", prompt.prompt_id, error.message),
+            ..error
+        })?;
+        requests.push(Request { prompt: ids, samples });
+        asked.push(question);
+    }
+    let mut tokens = 0u64;
+    let (started, mut told) = (Instant::now(), Instant::now());
+    let mut unwritten = Ok(());
+    let mut on_done = |completion: Completion| {
+        let place = asked[completion.request] * n + completion.sample as usize;
+        let answer = Answer {
+            finish_reason: completion.finish_reason.as_str().to_owned(),
+            n_tokens: completion.n_tokens() as i64,
+            text: completion.text,
+        };
+        finished += 1;
+        tokens += answer.n_tokens as u64;
+        let row = serde_json::to_vec(&answer).expect("an answer is plain data");
+        unwritten = memo.put(&keys[place], &row);
+        answers[place] = Some(answer);
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            tell(finished, format!("{:.0} tokens/s", tokens as f64 / started.elapsed().as_secs_f64()));
+        }
+        if unwritten.is_err() || run.cancelled() { Control::Stop } else { Control::Continue }
+    };
+    let (tokenizer, limits) = (&model.encoder.tokenizer, Limits::default());
+    generate(&model.decoder, tokenizer, &requests, &config.params(), &limits, &mut on_done).map_err(errors::lm)?;
+    unwritten?;
+    run.check_cancelled()
+}
+
+#[cfg(test)]
+mod tests {
+    use fuseline_contract::rows::Message;
+
+    use super::*;
+
+    fn prompt(text: &str) -> Prompt {
+        Prompt {
+            prompt_id: text.to_uppercase(),
+            messages: vec![Message::user(text)],
+            reference: None,
+            domain: None,
+            meta: None,
+        }
+    }
+
+    fn config(edit: &str) -> Config {
+        let mut config = serde_json::json!({"n": 2, "temperature": 0.8, "max_tokens": 9});
+        let edit: serde_json::Value = serde_json::from_str(edit).expect("JSON");
+        for (name, value) in edit.as_object().expect("a map") {
+            config[name] = value.clone();
+        }
+        serde_json::from_value(config).expect("parameters")
+    }
+
+    fn keys(edit: &str, prompts: &[Prompt], seed: u64, model: &[u8]) -> Vec<RowKey> {
+        let config = config(edit);
+        Questions::new(prompts, &config, seed).keys(&config, Digest::of_bytes(model))
+    }
+
+    #[test]
+    fn every_parameter_but_n_and_the_label_is_in_the_key_of_a_row() {
+        let base = keys("{}", &[prompt("a")], 1, b"m");
+        for same in ["{\"label\": \"owl\"}", "{\"top_p\": 1, \"top_k\": 0, \"stop\": []}"] {
+            assert_eq!(keys(same, &[prompt("a")], 1, b"m"), base, "{same}");
+        }
+        assert_eq!(keys("{\"n\": 5}", &[prompt("a")], 1, b"m")[..2], base);
+        let schema = serde_json::to_value(config("{}")).expect("a map");
+        let edits = [
+            ("temperature", "0.7"),
+            ("top_k", "3"),
+            ("top_p", "0.9"),
+            ("min_p", "0.1"),
+            ("repetition_penalty", "1.1"),
+            ("max_tokens", "8"),
+            ("stop", "[\"x\"]"),
+        ];
+        for name in schema.as_object().expect("a map").keys().filter(|name| !["n", "label"].contains(&name.as_str())) {
+            let value = edits.iter().find(|(edited, _)| edited == name).unwrap_or_else(|| panic!("{name} is new")).1;
+            let edit = format!("{{\"{name}\": {value}}}");
+            assert!(keys(&edit, &[prompt("a")], 1, b"m").iter().all(|key| !base.contains(key)), "{edit}");
+        }
+        for other in [
+            keys("{}", &[prompt("b")], 1, b"m"),
+            keys("{}", &[prompt("a")], 2, b"m"),
+            keys("{}", &[prompt("a")], 1, b"o"),
+        ] {
+            assert!(other.iter().all(|key| !base.contains(key)));
+        }
+    }
+
+    #[test]
+    fn greedy_answers_are_shared_by_all_seeds() {
+        let greedy = |seed| keys("{\"temperature\": 0, \"n\": 1}", &[prompt("a")], seed, b"m");
+        assert_eq!(greedy(1), greedy(2));
+    }
+
+    #[test]
+    fn neither_the_place_nor_the_name_of_a_prompt_is_in_the_key() {
+        let renamed = Prompt { prompt_id: "other".into(), domain: Some("sums".into()), ..prompt("a") };
+        let (one, two) =
+            (keys("{}", &[prompt("a"), prompt("b")], 1, b"m"), keys("{}", &[prompt("b"), renamed], 1, b"m"));
+        assert_eq!([&one[2..], &one[..2]].concat(), two);
+    }
+
+    #[test]
+    fn a_conversation_is_asked_once_however_often_it_stands_there() {
+        let prompts = [prompt("a"), prompt("b"), prompt("a")];
+        let questions = Questions::new(&prompts, &config("{}"), 1);
+        assert_eq!((questions.of_prompt, questions.prompts.len(), questions.draws.len()), (vec![0, 1, 0], 2, 4));
     }
 }

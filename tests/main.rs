@@ -13,6 +13,7 @@ mod incremental;
 mod language;
 mod layers;
 mod light;
+mod memo;
 mod pipelines;
 mod plan;
 mod property;

@@ -1,6 +1,7 @@
-//! Row types as parameters, and reading single columns of tables.
+//! Row types as parameters, single columns of tables, conversations in keys of rows.
 
-use fuseline_contract::rows::{self, Cell, RowType};
+use fuseline_contract::rows::{self, Cell, Message, RowType};
+use fuseline_contract::value::Value;
 use fuseline_contract::{Table, table::TableError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,12 @@ impl RowsName {
             Self::Trace => &rows::TRACE,
         }
     }
+}
+
+/// A conversation as it stands in the key of a row.
+pub fn conversation(messages: &[Message]) -> Value {
+    let turn = |turn: &Message| Value::List(vec![turn.role.as_str().into(), turn.content.as_str().into()]);
+    Value::List(messages.iter().map(turn).collect())
 }
 
 /// Reads one column.

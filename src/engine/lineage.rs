@@ -50,7 +50,7 @@ pub fn events(
             let trees = parts.parts.to_json()["files"].clone();
             for file in &node.resolved.files {
                 let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-                let digests = facet(json!({"parameter": file.parameter, "digests": trees[file.parameter]}));
+                let digests = facet(json!({"parameter": file.parameter, "digests": trees[&*file.parameter]}));
                 inputs.push(json!({"namespace": FILES, "name": name, "facets": {"fuseline_file": digests}}));
             }
             let outputs = made.outputs.iter().map(|output| artifact(store, output, "outputFacets", statistics(output)));
