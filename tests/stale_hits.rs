@@ -39,6 +39,8 @@ fn node(entry: &'static Entry, resolved: &Resolved) -> Node {
         inputs: resolved.ports.inputs.iter().map(bound).collect(),
         resources: Resources::default(),
         tags: Vec::new(),
+        retry: Default::default(),
+        memo: true,
         uncacheable: false,
         file: None,
         line: 1,

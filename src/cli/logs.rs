@@ -17,7 +17,13 @@ use crate::setting::Setting;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Prints the logs of a stage's instances; `follow` goes on until they end.
-pub fn logs(location: &Location, pipeline: &Pipeline, stage: &str, run: Option<&str>, follow: bool) -> anyhow::Result<u8> {
+pub fn logs(
+    location: &Location,
+    pipeline: &Pipeline,
+    stage: &str,
+    run: Option<&str>,
+    follow: bool,
+) -> anyhow::Result<u8> {
     let setting = Setting::open(location, pipeline)?;
     let runs = runs(&setting, run)?;
     let decisions = setting.decide();

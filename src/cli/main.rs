@@ -75,9 +75,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         }
         Verb::Path { pipeline, stage } => listing::path(location, pipeline, stage),
         Verb::Runs { json } => listing::runs(&location.store, *json),
-        Verb::Logs { pipeline, stage, run, follow } => {
-            logs::logs(location, pipeline, stage, run.as_deref(), *follow)
-        }
+        Verb::Logs { pipeline, stage, run, follow } => logs::logs(location, pipeline, stage, run.as_deref(), *follow),
         Verb::Fsck { fast, repair, json } => {
             care::fsck(&location.store, fuseline_engine::care::fsck::Options { fast: *fast, repair: *repair }, *json)
         }

@@ -61,7 +61,21 @@ impl<'a> StageRun<'a> {
         }
         let (staged, reported, resumed) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (memos, reused, fresh) = (Mutex::default(), AtomicU64::default(), AtomicU64::default());
-        Ok(Self { store, spec, folder, scratch, cancelled, report, staged, reported, vault, resumed, memos, reused, fresh })
+        Ok(Self {
+            store,
+            spec,
+            folder,
+            scratch,
+            cancelled,
+            report,
+            staged,
+            reported,
+            vault,
+            resumed,
+            memos,
+            reused,
+            fresh,
+        })
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {

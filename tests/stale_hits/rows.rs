@@ -15,7 +15,7 @@ const N_ROWS: usize = 4;
 
 fn value(column: &str, data_type: &DataType, row: usize) -> Value {
     match data_type {
-        DataType::Boolean => json!(row % 2 == 0),
+        DataType::Boolean => json!(row.is_multiple_of(2)),
         kind if kind.is_integer() => json!(row),
         kind if kind.is_floating() => json!(row as f64 / 2.0),
         DataType::List(item) => match item.data_type() {

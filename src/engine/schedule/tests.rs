@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Int64Type};
 use fuseline_contract::operator::{Operator, Part};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
-    Class, Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, RowCounts, RowFunction, RowKey, Run, Secret,
-    Table, Traits,
+    Class, Entry, Execute, ExternalFile, Input, Kind, Output, Ports, Progress, RowCounts, RowFunction, RowKey, Run,
+    Secret, Table, Traits,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
