@@ -393,14 +393,14 @@ mod tests {
     fn states_are_kept_when_due_and_the_last_two_stay() {
         let home = tempfile::tempdir().unwrap();
         // A stop keeps the state too, though it is not due.
-        sft_part(home.path(), 5);
+        let _ = sft_part(home.path(), 5);
         let names: Vec<String> =
             states(home.path()).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["step-000000000004.state", "step-000000000005.state"]);
         let home = tempfile::tempdir().unwrap();
-        part(sft_rows(), &Sft::default(), CheckpointEvery::Seconds(1e6), (home.path(), "ours"), WHOLE);
+        let _ = part(sft_rows(), &Sft::default(), CheckpointEvery::Seconds(1e6), (home.path(), "ours"), WHOLE);
         assert!(states(home.path()).is_empty());
-        part(sft_rows(), &Sft::default(), CheckpointEvery::Seconds(1e-9), (home.path(), "ours"), WHOLE);
+        let _ = part(sft_rows(), &Sft::default(), CheckpointEvery::Seconds(1e-9), (home.path(), "ours"), WHOLE);
         // The last update needs no state: the model is written next.
         assert_eq!(states(home.path()).last().unwrap().file_name().unwrap(), "step-000000000006.state");
     }
@@ -410,7 +410,7 @@ mod tests {
         let kept = tempfile::tempdir().unwrap();
         let whole = sft_part(kept.path(), WHOLE);
         let kept = tempfile::tempdir().unwrap();
-        sft_part(kept.path(), 5);
+        let _ = sft_part(kept.path(), 5);
         let (before, last) = (fs::read(&states(kept.path())[0]).unwrap(), fs::read(&states(kept.path())[1]).unwrap());
         let mut damages: Vec<Vec<u8>> = [0, 1, 10, 1000, last.len() - 1].map(|length| last[..length].to_vec()).to_vec();
         let step = last.len() / 12;
@@ -443,7 +443,7 @@ mod tests {
     #[test]
     fn ask_16_a_state_of_another_training_is_refused() {
         let home = tempfile::tempdir().unwrap();
-        sft_part(home.path(), 4);
+        let _ = sft_part(home.path(), 4);
         let every = CheckpointEvery::Steps(0);
         let other = part(sft_rows(), &Sft::default(), CheckpointEvery::Steps(1), (home.path(), "theirs"), WHOLE);
         assert_eq!(other.0.resumed_at, None);
