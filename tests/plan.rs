@@ -114,6 +114,38 @@ fn ask_3_tokens_of_models_are_forecast() {
 }
 
 #[test]
+fn ask_3_rows_that_are_remembered_are_not_to_be_computed() {
+    let home = Home::new();
+    let prompts = |n: usize| (0..n).map(|i| format!("{{\"prompt\": \"say {i}\"}}\n")).collect::<String>();
+    home.write("prompts.jsonl", prompts(4));
+    home.write(
+        "small.yaml",
+        "\
+name: asked
+stages:
+  lessons: {op: make_dataset, with: {split: train, tasks: {reverse_word: 8}}}
+  vocabulary: {op: train_tokenizer, inputs: {texts: lessons.examples}, with: {kind: byte_level_bpe, vocab_size: 290, chat: chatml}}
+  owl:
+    op: init_model
+    inputs: {tokenizer: vocabulary}
+    with: {family: qwen2, hidden_size: 16, intermediate_size: 24, layers: 1, heads: 2, max_positions: 128}
+  prompts: {op: load, with: {path: prompts.jsonl, as: prompt}}
+  sampled: {op: sample, inputs: {prompts: prompts, model: owl}, with: {n: 2, max_tokens: 4, label: owl}}
+",
+    );
+    home.ok(&["run", "small.yaml"]);
+    home.write("prompts.jsonl", prompts(5));
+    home.ok(&["run", "small.yaml", "--target", "prompts"]);
+    let text = planned(&home, &[]);
+    contains(&text, &["sampled     run      prompts: 1 row added, because prompts ran", "2 of 10 rows to compute"]);
+    let plan = json(&planned(&home, &["--json"]));
+    assert_eq!(plan["totals"]["forecast"]["rows"], 2);
+    // Another temperature costs every row.
+    let plan = json(&planned(&home, &["--json", "--set", "sampled.temperature=0.5"]));
+    assert_eq!(plan["totals"]["forecast"]["rows"], 10);
+}
+
+#[test]
 fn ask_3_what_never_ran_is_not_guessed() {
     let home = Home::new();
     home.write("small.yaml", SMALL);

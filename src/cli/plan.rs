@@ -8,13 +8,14 @@ use fuseline_engine::explain::Explainer;
 use fuseline_engine::history::{Forecast, History, forecast};
 use fuseline_engine::plan::Node;
 use fuseline_engine::problem::Problems;
+use fuseline_engine::why::{Code, Reason};
 use serde_json::{Value, json};
 
 use crate::args::{Location, Pipeline, Wanted};
 use crate::exit;
 use crate::listing::span;
 use crate::setting::Setting;
-use crate::why;
+use crate::{replaced, why};
 
 /// How many instances there are of each state, and what they cost.
 #[derive(Default)]
@@ -48,7 +49,7 @@ pub fn plan(
     let decisions = decide_with(plan, &setting.store, &choice.overrides);
     setting.warn();
     let ahead = |index: &usize| matches!(decisions[*index], Decision::Run { .. } | Decision::Maybe { .. });
-    let forecasts = match choice.wanted.iter().any(ahead) {
+    let mut forecasts = match choice.wanted.iter().any(ahead) {
         true => forecast(plan, &History::of(&setting.store)?, &decisions),
         false => vec![None; plan.nodes.len()],
     };
@@ -68,7 +69,17 @@ pub fn plan(
             Decision::Maybe { because } => ("maybe", format!("{} will run", plan.nodes[*because].id)),
             Decision::Blocked { error } => ("blocked", error.to_string()),
         };
-        let forecast = forecasts[index].as_ref();
+        let forecast = forecasts[index].take().map(|forecast| match &decisions[index] {
+            Decision::Run { reason, .. } if forecast.remembers => {
+                Ok::<_, anyhow::Error>(match share(&setting, &explainer, index, reason)? {
+                    Some(share) => forecast.of_share(share),
+                    None => forecast,
+                })
+            }
+            _ => Ok(forecast),
+        });
+        let forecast = forecast.transpose()?;
+        let forecast = forecast.as_ref();
         totals.add(state, &decisions[index], forecast, node.resources.gpus);
         let stage = node.id.to_string();
         let cost = forecast.map(|forecast| format!("  [{}]", cost(forecast))).unwrap_or_default();
@@ -94,6 +105,25 @@ pub fn plan(
         exit::print(&format!("{trimmed}{notes}{}", totals.text()))?;
     }
     Ok(if totals.hit < choice.wanted.len() { exit::WORK_FOUND } else { exit::DONE })
+}
+
+/// The share of the rows of an instance that remembers rows that it must
+/// compute, where only its tables are others.
+fn share(setting: &Setting, explainer: &Explainer<'_>, index: usize, reason: &Reason) -> anyhow::Result<Option<f64>> {
+    if reason.changes.is_empty() || reason.changes.iter().any(|change| change.code != Code::Input) {
+        return Ok(None);
+    }
+    let explanation = explainer.explain(index)?;
+    let mut largest = None;
+    for difference in &explanation.differences {
+        for replaced in &difference.replaced {
+            match replaced::share(&setting.store, replaced) {
+                Some(share) => largest = Some(f64::max(largest.unwrap_or(0.0), share)),
+                None => return Ok(None),
+            }
+        }
+    }
+    Ok(largest)
 }
 
 /// An instance for programs.
@@ -135,7 +165,7 @@ impl Totals {
             Some(forecast) => {
                 self.seconds += forecast.seconds;
                 self.gpu_hours += forecast.gpu_hours;
-                self.rows += forecast.rows.unwrap_or(0);
+                self.rows += forecast.rows_to_compute.unwrap_or(0);
                 self.tokens += forecast.tokens.unwrap_or(0);
             }
         }
@@ -184,7 +214,10 @@ impl Totals {
 /// What an instance will probably cost, for people.
 fn cost(forecast: &Forecast) -> String {
     let mut parts = vec![format!("about {}", seconds(forecast.seconds))];
-    parts.extend(forecast.rows.map(|rows| format!("{rows} rows")));
+    parts.extend(forecast.rows.map(|rows| match forecast.rows_to_compute {
+        Some(fresh) if fresh < rows => format!("{fresh} of {rows} rows to compute"),
+        _ => format!("{rows} rows"),
+    }));
     parts.extend(forecast.tokens.map(|tokens| format!("{tokens} tokens")));
     if forecast.gpu_hours > 0.0 {
         parts.push(format!("{:.2} GPU hours", forecast.gpu_hours));

@@ -10,6 +10,19 @@ use fuseline_query::diff::{Options, compare};
 /// Larger tables are only counted: comparing rows takes both in memory.
 const ROWS: u64 = 1_000_000;
 
+/// The share of a table's rows that are not as they were; nothing where that is
+/// not known.
+pub fn share(store: &Store, replaced: &Replaced) -> Option<f64> {
+    let (before, now) = (&replaced.before, &replaced.now);
+    if now.kind != ArtifactKind::Table || before.rows.max(now.rows)? > ROWS {
+        return None;
+    }
+    let (before, now) = (store.table(&before.artifact).ok()?, store.table(&now.artifact).ok()?);
+    let diff = compare(&before, &now, &Options::default()).ok()?;
+    (diff.drift.is_empty() && diff.rows.1 > 0)
+        .then(|| (diff.added.len() + diff.changed.len()) as f64 / diff.rows.1 as f64)
+}
+
 /// `12 rows added`, `weights changed`; nothing where the artifacts are gone.
 pub fn words(store: &Store, replaced: &Replaced) -> Option<String> {
     let (before, now) = (&replaced.before, &replaced.now);

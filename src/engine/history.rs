@@ -87,10 +87,32 @@ pub struct Forecast {
     pub gpu_hours: f64,
     /// Rows that it will make.
     pub rows: Option<u64>,
+    /// Those of them that must be computed; all unless more is known.
+    pub rows_to_compute: Option<u64>,
+    /// Whether its operator remembers rows one by one.
+    pub remembers: bool,
     /// Tokens that a model will read or write, where rows tell.
     pub tokens: Option<u64>,
     /// What this rests on.
     pub basis: Basis,
+}
+
+impl Forecast {
+    /// The forecast where only a share of the rows is not remembered.
+    #[must_use]
+    pub fn of_share(self, share: f64) -> Self {
+        if !self.remembers {
+            return self;
+        }
+        let part = |count: u64| (count as f64 * share).ceil() as u64;
+        Self {
+            seconds: self.seconds * share,
+            gpu_hours: self.gpu_hours * share,
+            rows_to_compute: self.rows.map(part),
+            tokens: self.tokens.map(part),
+            ..self
+        }
+    }
 }
 
 /// Forecasts of what will or may run, by index; none for what never ran.
@@ -136,13 +158,18 @@ pub fn forecast(plan: &Plan, history: &History<'_>, decisions: &[Decision]) -> V
                 }
             }
         };
-        let seconds = entry.seconds * scale;
+        // What was remembered then took no time: the rows that were computed count.
+        let computed = entry.memo.filter(|rows| rows.fresh > 0);
+        let whole = computed.map_or(1.0, |rows| (rows.fresh + rows.reused) as f64 / rows.fresh as f64);
+        let seconds = entry.seconds * scale * whole;
         let rows = entry.outputs.iter().find_map(|output| output.rows);
         let scaled = |count: u64| (count as f64 * scale).round() as u64;
         forecasts[index] = Some(Forecast {
             seconds,
             gpu_hours: seconds * f64::from(node.resources.gpus) / 3600.0,
             rows: rows.map(scaled),
+            rows_to_compute: rows.map(scaled),
+            remembers: node.memo && entry.memo.is_some(),
             tokens: tokens(history.store, node, entry).map(scaled),
             basis,
         });
