@@ -370,7 +370,10 @@ fn a_full_disk() {
         let mut command = home.command(&["run", "p.yaml"]);
         let done = Done::of(command.env("FUSELINE_FAULT", format!("{point}:full")).output().expect("it starts"));
         let said = said(&done, 3);
-        assert!(said.starts_with("failed prompts: failed to write ") && said.contains("no storage space"), "{said}");
+        assert!(
+            said.starts_with("failed prompts: failed to write ") && said.contains("No space left on device"),
+            "{said}"
+        );
         assert!(said.ends_with("help: free some disk space, then run again: finished stages are kept"), "{said}");
     }
     home.ok(&["run", "p.yaml"]);

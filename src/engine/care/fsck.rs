@@ -224,6 +224,7 @@ impl Check<'_> {
     fn ledger(&mut self) -> Result<()> {
         for entry in entries(&self.store.root().join("runs"))? {
             let (head, stages) = (entry.path().join("run.json"), entry.path().join("stages.ndjson"));
+            let attempts = entry.path().join("attempts.ndjson");
             // Killed before it began.
             if !head.exists() {
                 continue;
@@ -233,27 +234,41 @@ impl Check<'_> {
                 let detail = "it cannot be read: the run is not listed any more";
                 self.found(Damage::Unreadable, &head, detail.to_owned())?;
             }
-            let Ok(bytes) = fs::read(&stages) else {
-                let detail = "it is gone or cannot be read: the run's stages are not listed any more";
-                self.found(Damage::Unreadable, &stages, detail.to_owned())?;
-                continue;
-            };
             // A last line without its end is a killed run's, unless the run ended.
             let ended = fs::read(&head).ok().and_then(|bytes| seal::unseal::<RunEntry>(&bytes));
             let ended = ended.is_some_and(|run| run.exit.is_some());
-            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let lines: Vec<&[u8]> = bytes[..whole].split_inclusive(|byte| *byte == b'\n').collect();
-            let good = |line: &&[u8]| seal::unseal::<Json>(&line[..line.len() - 1]).is_some();
-            let torn = ended && whole < bytes.len();
-            let bad = lines.iter().filter(|line| !good(line)).count() + usize::from(torn);
-            if bad > 0 {
-                let all = lines.len() + usize::from(torn);
-                let detail = format!("{bad} of {all} lines cannot be read: these stages are not listed any more");
-                self.found(Damage::Unreadable, &stages, detail)?;
-                if self.options.repair {
-                    let kept: Vec<u8> = lines.into_iter().filter(good).flatten().copied().collect();
-                    fs::write(&stages, kept).at("write", &stages)?;
-                }
+            if !stages.exists() {
+                let detail = "it is gone: the run's stages are not listed any more";
+                self.found(Damage::Unreadable, &stages, detail.to_owned())?;
+            }
+            for path in [stages, attempts].into_iter().filter(|path| path.exists()) {
+                self.lines(&path, ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of sealed lines, of a run that ended or was killed.
+    fn lines(&mut self, path: &Path, ended: bool) -> Result<()> {
+        let Ok(bytes) = fs::read(path) else {
+            return self.found(
+                Damage::Unreadable,
+                path,
+                "it cannot be read: its lines are not listed any more".to_owned(),
+            );
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<&[u8]> = bytes[..whole].split_inclusive(|byte| *byte == b'\n').collect();
+        let good = |line: &&[u8]| seal::unseal::<Json>(&line[..line.len() - 1]).is_some();
+        let torn = ended && whole < bytes.len();
+        let bad = lines.iter().filter(|line| !good(line)).count() + usize::from(torn);
+        if bad > 0 {
+            let all = lines.len() + usize::from(torn);
+            let detail = format!("{bad} of {all} lines cannot be read: they are not listed any more");
+            self.found(Damage::Unreadable, path, detail)?;
+            if self.options.repair {
+                let kept: Vec<u8> = lines.into_iter().filter(good).flatten().copied().collect();
+                fs::write(path, kept).at("write", path)?;
             }
         }
         Ok(())
