@@ -48,6 +48,18 @@ fn provider(port: &Input) -> Value {
     if port.labelled { json!({"owl": stage}) } else { json!(stage) }
 }
 
+/// The parameters under which an operator runs on any machine: the script of
+/// `command`'s example needs a package, for which a copy of the input stands.
+fn runnable(entry: &Entry, params: &Value) -> Value {
+    let mut params = params.clone();
+    if entry.name == "command" {
+        params["program"] = json!("cp");
+        params["args"] = json!(["{input.prompts}", "{output.rows}"]);
+        params["files"] = json!({});
+    }
+    params
+}
+
 /// Runs an operator under parameters on generated inputs; gives the folder's
 /// name, which is the artifact's digest, of every output.
 pub fn run(entry: &Entry, params: &Value) -> BTreeMap<String, String> {
@@ -70,7 +82,8 @@ pub fn run(entry: &Entry, params: &Value) -> BTreeMap<String, String> {
         "model".into(),
         json!({"op": "init_model", "inputs": {"tokenizer": "vocabulary"}, "with": {"family": "llama", "hidden_size": 8, "intermediate_size": 8, "layers": 1, "heads": 2, "max_positions": 64}}),
     );
-    let resolved = entry.resolve(params).expect("the parameters are right");
+    let params = runnable(entry, params);
+    let resolved = entry.resolve(&params).expect("the parameters are right");
     let inputs: Map<String, Value> =
         resolved.ports.inputs.iter().map(|port| (port.name.clone(), provider(port))).collect();
     stages.insert("tried".into(), json!({"op": entry.name, "inputs": inputs, "with": params}));
