@@ -448,7 +448,8 @@ mod tests {
         let other = part(sft_rows(), &Sft::default(), CheckpointEvery::Steps(1), (home.path(), "theirs"), WHOLE);
         assert_eq!(other.0.resumed_at, None);
         assert!(other.2[0].ends_with("is not used: it is of another training"), "{:?}", other.2);
-        let whole = part(sft_rows(), &Sft::default(), every, (home.path(), "theirs"), WHOLE);
+        let fresh = tempfile::tempdir().unwrap();
+        let whole = part(sft_rows(), &Sft::default(), every, (fresh.path(), "theirs"), WHOLE);
         assert_equal(&whole, &other, None);
     }
 
