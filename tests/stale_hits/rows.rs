@@ -82,6 +82,11 @@ pub fn run(entry: &Entry, params: &Value) -> BTreeMap<String, String> {
         "model".into(),
         json!({"op": "init_model", "inputs": {"tokenizer": "vocabulary"}, "with": {"family": "llama", "hidden_size": 8, "intermediate_size": 8, "layers": 1, "heads": 2, "max_positions": 64}}),
     );
+    // References must be of the very pairs.
+    stages.insert(
+        "rows_logprob".into(),
+        json!({"op": "logprobs", "inputs": {"texts": "rows_preference", "model": {"owl": "model"}}}),
+    );
     let params = runnable(entry, params);
     let resolved = entry.resolve(&params).expect("the parameters are right");
     let inputs: Map<String, Value> =
