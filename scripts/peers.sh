@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fetches what tests and benchmarks are held against into .peers/: a Python
-# environment with transformers, query engines and an S3 server, and an Azure
-# server for node where npm is there. Tests skip with a printed line without them.
+# environment with transformers, query engines and an S3 server, one with other
+# dataflow systems, and an Azure server for node where npm is there. Tests skip
+# with a printed line without them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,9 @@ python3 -m venv .peers/venv
   torch==2.11.0 transformers safetensors tokenizers \
   datafusion duckdb pyarrow 'moto[server]' azure-storage-blob
 echo "peers: .peers/venv/bin/python has transformers, datafusion, duckdb, pyarrow and moto" >&2
+python3 -m venv .peers/engine
+.peers/engine/bin/python -m pip install --quiet --disable-pip-version-check sf-hamilton snakemake redun dvc
+echo "peers: .peers/engine/bin has hamilton, snakemake, redun and dvc" >&2
 if command -v npm >/dev/null; then
   npm install --silent --no-fund --no-audit --prefix .peers azurite
   echo "peers: .peers/node_modules/.bin/azurite-blob" >&2
