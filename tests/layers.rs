@@ -96,7 +96,20 @@ const MODULES: &[(&str, &[&str])] = &[
     ("src/metrics", &["rng", "error", "text", "verify", "tasks", "selection", "stats"]),
     (
         "src/query",
-        &["error", "names", "scan", "functions", "session", "order", "spec", "cells", "render", "table", "diff"],
+        &[
+            "error",
+            "names",
+            "scan",
+            "functions",
+            "memory",
+            "session",
+            "order",
+            "spec",
+            "cells",
+            "render",
+            "table",
+            "diff",
+        ],
     ),
     ("src/weights", &["dtype", "error", "folder", "shard", "names", "methods", "merge"]),
 ];

@@ -22,7 +22,6 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -35,6 +34,7 @@ use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result, nearest};
 use crate::functions;
+use crate::memory;
 use crate::names::{beginning, dotted, one_statement, references};
 use crate::scan::Gathered;
 pub use crate::scan::Part;
@@ -105,10 +105,10 @@ impl<'a> Session<'a> {
         options.execution.parquet.schema_force_view_types = false;
         let mut environment = RuntimeEnvBuilder::new();
         if let Some(bytes) = limits.memory_bytes {
-            environment = environment.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
-            // What a sort sets aside for merging must leave room for what it sorts.
+            let pool = memory::Shared::new(bytes);
             let reserved = &mut options.execution.sort_spill_reservation_bytes;
-            *reserved = (*reserved).min(bytes / threads / 8);
+            *reserved = (*reserved).min(pool.set_aside(threads));
+            environment = environment.with_memory_pool(Arc::new(pool));
         }
         if let Some(folder) = limits.spill {
             let disk = DiskManagerBuilder::default()

@@ -242,17 +242,16 @@ fn names_that_are_not_listed_may_still_be_known() {
     assert_eq!(session.columns("latest.evaluated").unwrap().fields().len(), 1);
 }
 
-/// Half a million rows of some 60 bytes, in no order: about 30 MB.
+/// A million rows of some 60 bytes, in no order: about 60 MB.
 const MUCH: &str = "SELECT value, repeat(CAST(hash_fraction(CAST(value AS VARCHAR)) AS VARCHAR), 3) AS text \
-                    FROM generate_series(1, 500000)";
+                    FROM generate_series(1, 1000000)";
 
 #[test]
 fn what_does_not_fit_goes_through_files() {
     let folder = tempfile::tempdir().unwrap();
     let limits = |spill: bool| Limits {
-        // With more threads the sorted parts are merged, and what merging needs is not set aside.
-        threads: 1,
-        memory_bytes: Some(if spill { 12 << 20 } else { 1 << 20 }),
+        threads: 2,
+        memory_bytes: Some(if spill { 32 << 20 } else { 1 << 20 }),
         spill: Some(folder.path().to_owned()),
         cancel: None,
     };
