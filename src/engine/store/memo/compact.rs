@@ -19,13 +19,23 @@ use crate::store::{Store, disk};
 /// Segments that are merged, at least.
 const AT_LEAST: usize = 8;
 
+/// The file that is locked while segments are merged.
+const LOCK: &str = "lock";
+
+/// Waits for a merge that goes on, and keeps others from beginning one while
+/// the result lives. Nothing where no merge ever was, or nothing can be locked.
+pub(crate) fn hold_off(folder: &Path) -> Option<File> {
+    let lock = File::open(folder.join(LOCK)).ok()?;
+    lock.lock().ok().map(|()| lock)
+}
+
 /// Merges the small segments of a folder to ones of at most `segment_bytes`,
 /// unless another process does so at this moment.
 pub(crate) fn compact(store: &Store, folder: &Path, segment_bytes: u64) -> Result<()> {
     if segment::list(folder)?.len() < AT_LEAST {
         return Ok(());
     }
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let lock = File::options().create(true).append(true).open(&path).at("open", &path)?;
     if lock.try_lock().is_err() {
         return Ok(());
@@ -100,6 +110,6 @@ fn merge(store: &Store, folder: &Path, group: &[Segment]) -> Result<()> {
     let merged = Segment::new(folder, &stem);
     merged.write_index(store, &entries, bytes)?;
     fs::rename(&temporary, &merged.rows).at("create", &merged.rows)?;
-    disk::settle(store.root(), &[folder.to_owned()])?;
+    disk::settle(store, &[folder.to_owned()])?;
     group.iter().try_for_each(Segment::remove)
 }

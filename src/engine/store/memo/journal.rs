@@ -86,7 +86,7 @@ impl Journal {
         }
         let segment = Segment::new(folder, &segment::new_stem(folder)?);
         fs::rename(&temporary, &segment.rows).at("create", &segment.rows)?;
-        disk::settle(store.root(), &[folder.to_owned()])?;
+        disk::settle(store, &[folder.to_owned()])?;
         let shared = Arc::new(Shared {
             store: store.clone(),
             file,

@@ -41,8 +41,9 @@ use segment::Segment;
 pub(crate) const FOLDER: &str = "memo";
 /// A segment that is longer is completed, and another begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// How often a reader looks again when segments come and go under its hands.
-const TRIES: usize = 8;
+/// How often a reader looks again when segments come and go under its hands,
+/// before it keeps others from merging, and after that.
+const TRIES: usize = 4;
 
 /// The remembered rows of one row function.
 pub struct RowMemo {
@@ -95,7 +96,11 @@ impl RowMemo {
         let mut looked = Looked::default();
         let mut open: Vec<usize> = (0..keys.len()).collect();
         open.sort_unstable_by_key(|place| keys[*place]);
-        for _ in 0..TRIES {
+        let mut still = None;
+        for tried in 0..2 * TRIES {
+            if tried == TRIES {
+                still = compact::hold_off(&self.folder);
+            }
             let segments = segment::list(&self.folder)?;
             let whole = self.look(keys, &mut open, &segments, &mut looked, take)?;
             // A segment that was made or merged meanwhile may hold what is still missing.
@@ -103,6 +108,7 @@ impl RowMemo {
                 break;
             }
         }
+        drop(still);
         Ok(looked)
     }
 
@@ -176,7 +182,7 @@ impl RowMemo {
             Some(open) => open,
             none => {
                 fs::create_dir_all(&self.folder).at("create", &self.folder)?;
-                disk::settle(self.store.root(), &[self.store.root().join(FOLDER)])?;
+                disk::settle(&self.store, &[self.store.root().join(FOLDER)])?;
                 none.insert(Journal::create(&self.store, &self.folder)?)
             }
         };

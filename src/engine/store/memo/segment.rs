@@ -54,11 +54,13 @@ impl Stem {
     }
 }
 
-/// Makes a stem that sorts behind all that exist, whatever the clock says.
+/// Makes a stem that sorts behind all that exist, whatever the clock says, and
+/// that no other writer makes at this moment.
 pub(crate) fn new_stem(folder: &Path) -> Result<String> {
-    let newest = list(folder)?.last().and_then(Stem::of);
-    let behind = newest.and_then(|newest| newest.ulid.increment()).unwrap_or_default();
-    Ok(Stem { ulid: Ulid::new().max(behind), generation: 0 }.name())
+    let fresh = Ulid::new();
+    let behind = list(folder)?.last().and_then(Stem::of).map_or(0, |newest| newest.ulid.timestamp_ms() + 1);
+    let ulid = Ulid::from_parts(fresh.timestamp_ms().max(behind), fresh.random());
+    Ok(Stem { ulid, generation: 0 }.name())
 }
 
 /// The stem of what replaces a segment and those before it that were merged with it.
@@ -174,7 +176,7 @@ impl Segment {
         let temporary = store.temporary("index");
         let written = fs::write(&temporary, index::encode(entries, covered))
             .at("write", &temporary)
-            .and_then(|()| disk::settle(store.root(), std::slice::from_ref(&temporary)))
+            .and_then(|()| disk::settle(store, std::slice::from_ref(&temporary)))
             .and_then(|()| fs::rename(&temporary, self.index()).at("write", &self.index()));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);

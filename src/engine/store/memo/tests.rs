@@ -241,6 +241,17 @@ fn many_small_segments_become_few() {
 }
 
 #[test]
+fn writers_that_begin_at_once_have_segments_of_their_own() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ahead = ulid::Ulid::from_parts(ulid::Ulid::new().timestamp_ms() + 60_000, 7);
+    fs::write(home.path().join(format!("{ahead}-0000-a.rows")), "").expect("written");
+    let stems: Vec<String> = (0..20).map(|_| segment::new_stem(home.path()).expect("a stem")).collect();
+    assert!(stems.iter().all(|stem| stem[..26] > *ahead.to_string()), "{stems:?} sort behind {ahead}");
+    let distinct: std::collections::BTreeSet<&String> = stems.iter().collect();
+    assert_eq!(distinct.len(), stems.len(), "whoever lists the folder in the same moment");
+}
+
+#[test]
 fn readers_and_writers_at_once_miss_nothing() {
     let home = tempfile::tempdir().expect("a folder");
     let store = store(home.path());
