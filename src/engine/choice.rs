@@ -13,7 +13,7 @@ use crate::plan::{Node, Plan};
 use crate::problem::{Place, Problem, Problems};
 use crate::schedule::needed;
 use crate::select::Selector;
-use crate::store::{Acceptance, OutputRecord, Record, Store};
+use crate::store::{Acceptance, Record, Store};
 
 /// What was typed.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +156,7 @@ fn results(store: &Store, run: &str) -> Result<BTreeMap<String, Record>, StageEr
 
 /// Whether a record can stand for an instance.
 fn usable(store: &Store, record: &Record, node: &Node) -> bool {
-    has_outputs(record, node) && record.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| store.has(&blob))
+    has_outputs(record, node) && store.lost(record).is_none()
 }
 
 /// The earlier results that are accepted; what has none is a problem.

@@ -42,12 +42,12 @@ pub fn pin(store: &Store, name: &str, pipeline: &str, stage: &str, records: &[Re
     };
     let temporary = store.temporary("pin");
     fs::write(&temporary, seal::seal(&pin)).at("write", &temporary)?;
-    disk::settle(store.root(), std::slice::from_ref(&temporary))?;
+    disk::settle(store, std::slice::from_ref(&temporary))?;
     if !publish::create_only(&temporary, &path)? {
         let error = StageError::input(format!("the name {name:?} is pinned already"));
         return Err(Error::Stage(error.hint(format!("choose another, or free it: fuseline unpin {name}"))));
     }
-    disk::settle(store.root(), &[store.root().join("roots")])?;
+    disk::settle(store, &[store.root().join("roots")])?;
     Ok(pin)
 }
 

@@ -2,9 +2,10 @@
 //! cut, so every file and folder that it stands on is synced before it.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{At, Error, Result};
+use crate::store::Store;
 
 /// From so many paths on, the whole file system is synced at once: a disk takes
 /// about a millisecond for a file, whether or not it is alone.
@@ -16,15 +17,26 @@ const MANY: usize = 6;
 const FOREIGN_BYTES: u64 = 64 << 20;
 
 /// Waits until files and folders are on disk.
-pub(crate) fn settle(root: &Path, paths: &[PathBuf]) -> Result<()> {
+pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
     #[cfg(target_os = "linux")]
     if paths.len() >= MANY && unwritten_bytes().is_some_and(|bytes| bytes < FOREIGN_BYTES) {
-        let folder = File::open(root).at("open", root)?;
-        return nix::unistd::syncfs(&folder).map_err(|errno| Error::io("write", root, errno.into()));
+        let folder = store.folder()?;
+        if is_synced_as_a_whole(folder) {
+            return nix::unistd::syncfs(folder).map_err(|errno| Error::io("write", store.root(), errno.into()));
+        }
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = root;
+    let _ = store;
     paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("write", path))
+}
+
+/// Whether one call is known to bring all that was written to a file system to
+/// its disk. It does on local ones; behind FUSE and networks nobody promises it.
+#[cfg(target_os = "linux")]
+fn is_synced_as_a_whole(folder: &File) -> bool {
+    use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
+    let local = [BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC];
+    fstatfs(folder).is_ok_and(|found| local.contains(&found.filesystem_type()))
 }
 
 /// What this machine has in memory that is not on disk yet.

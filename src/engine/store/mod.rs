@@ -82,6 +82,8 @@ pub struct Store {
 struct Known {
     /// Blobs whose bytes were compared with their name.
     verified: Mutex<HashSet<Digest>>,
+    /// The root, held open so that no failed write after that goes unnoticed.
+    folder: OnceLock<File>,
     faults: Faults,
     leases: lease::Leases,
     /// Whether a collection went on when this process first looked.
@@ -172,12 +174,13 @@ impl Store {
                 _ => {}
             }
         }
+        self.folder()?;
         let temporary = self.temporary("prepare");
         let mut file = File::create_new(&temporary).at("write to the store", &self.root)?;
         if !self.check_format()? {
             writeln!(file, "{FORMAT}").and_then(|()| file.sync_all()).at("write", &temporary)?;
             publish::create_only(&temporary, &self.root.join("format"))?;
-            disk::settle(&self.root, std::slice::from_ref(&self.root))?;
+            disk::settle(self, std::slice::from_ref(&self.root))?;
         } else {
             let _ = fs::remove_file(&temporary);
         }
@@ -187,6 +190,14 @@ impl Store {
     /// The store's folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The root, open since this process first needed it.
+    pub(crate) fn folder(&self) -> Result<&File> {
+        if self.known.folder.get().is_none() {
+            let _ = self.known.folder.set(File::open(&self.root).at("open", &self.root)?);
+        }
+        Ok(self.known.folder.get().expect("set above"))
     }
 
     /// Where to fail on purpose.
@@ -244,13 +255,16 @@ impl Store {
     /// The record of a key whose blobs are all there, in the right size.
     pub fn lookup(&self, key: &Key) -> Result<Record, Miss> {
         let record = self.record(key).ok_or(Miss::NoRecord)?;
-        for output in &record.outputs {
-            let missing = output.blobs().find(|digest| !self.has(digest));
-            if let Some(digest) = missing {
-                return Err(Miss::Blob { output: output.name.clone(), digest });
-            }
+        match self.lost(&record) {
+            Some((output, digest)) => Err(Miss::Blob { output: output.name.clone(), digest }),
+            None => Ok(record),
         }
-        Ok(record)
+    }
+
+    /// The first blob of a record that is not here, with the output it belongs to.
+    pub(crate) fn lost<'r>(&self, record: &'r Record) -> Option<(&'r OutputRecord, Digest)> {
+        let blobs = record.outputs.iter().flat_map(|output| output.blobs().map(move |digest| (output, digest)));
+        blobs.into_iter().find(|(_, digest)| !self.has(digest))
     }
 
     /// As [`Store::lookup`], also in the remote store if there is one. A record
@@ -282,16 +296,14 @@ impl Store {
 
     /// Makes a remote store's record one of this store, once all its blobs are here.
     pub fn take_over(&self, record: &Record) -> Result<()> {
-        let is_whole =
-            |record: &Record| record.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| self.has(&blob));
-        if self.remote().is_none() || !is_whole(record) {
+        if self.remote().is_none() || self.lost(record).is_some() {
             return Ok(());
         }
         match self.record(&record.key) {
             Some(known) if known.same_outputs(record) => Ok(()),
             known => {
                 let mut record = record.clone();
-                record.supersedes |= known.is_some_and(|known| !is_whole(&known));
+                record.supersedes |= known.is_some_and(|known| self.lost(&known).is_some());
                 adopt::adopt(self, &record)
             }
         }

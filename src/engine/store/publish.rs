@@ -102,7 +102,7 @@ pub fn together(store: &Store, results: Vec<Pending>) -> Vec<Result<Committed>> 
 pub(crate) fn receive(store: &Store, from: &Path, digest: &Digest) -> Result<()> {
     let mut touched = BTreeSet::new();
     move_blob(store, from, digest, &mut touched)?;
-    settle(store.root(), &Vec::from_iter(touched))
+    settle(store, &Vec::from_iter(touched))
 }
 
 /// Puts bytes as a blob of their own: a log.
@@ -111,9 +111,9 @@ pub fn put_bytes(store: &Store, bytes: &[u8]) -> Result<Digest> {
     if !(store.has(&digest) && store.touch(&store.blob(&digest))) {
         let (temporary, mut touched) = (store.temporary("blob"), BTreeSet::new());
         fs::write(&temporary, bytes).at("write", &temporary)?;
-        settle(store.root(), std::slice::from_ref(&temporary))?;
+        settle(store, std::slice::from_ref(&temporary))?;
         move_blob(store, &temporary, &digest, &mut touched)?;
-        settle(store.root(), &Vec::from_iter(touched))?;
+        settle(store, &Vec::from_iter(touched))?;
     }
     Ok(digest)
 }
@@ -167,7 +167,7 @@ impl Group<'_> {
     fn settle(&mut self) {
         let touched = self.members.iter_mut().flat_map(|member| std::mem::take(&mut member.touched));
         let paths = Vec::from_iter(touched.collect::<BTreeSet<_>>());
-        if let Err(error) = settle(self.store.root(), &paths) {
+        if let Err(error) = settle(self.store, &paths) {
             let error = StageError::from(error);
             self.each(|_, _| Err(Error::Stage(error.clone())));
         }
@@ -238,8 +238,7 @@ fn draft(store: &Store, member: &mut Member) -> Result<()> {
             member.end = Some(Ok(Committed { record: answering.clone(), differed: false }));
             return Ok(());
         }
-        let whole = answering.outputs.iter().flat_map(OutputRecord::blobs).all(|blob| store.has(&blob));
-        record.supersedes |= !whole;
+        record.supersedes |= store.lost(answering).is_some();
     }
     let folder = store.records(&record.key);
     let place = |number: u32| folder.join(format!("{number}.rec"));
