@@ -1,12 +1,13 @@
 //! Decides what must run, and why. The plan shown to people and the run itself
 //! use this one function, so they cannot disagree.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use fuseline_contract::{Digest, Key, Kind, StageError};
+use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::key::{self, StageKey};
@@ -100,12 +101,13 @@ pub(crate) struct Decider<'a> {
     latest: Latest,
     overrides: &'a Overrides,
     trees: RefCell<HashMap<PathBuf, Digest>>,
+    ahead: OnceCell<RefCell<HashMap<Key, Record>>>,
 }
 
 impl<'a> Decider<'a> {
     pub fn new(plan: &'a Plan, store: &'a Store, overrides: &'a Overrides) -> Self {
         let latest = Latest::read(store, &plan.name);
-        Self { plan, store, latest, overrides, trees: RefCell::default() }
+        Self { plan, store, latest, overrides, trees: RefCell::default(), ahead: OnceCell::new() }
     }
 
     fn tree(&self, path: &Path) -> Result<Digest> {
@@ -127,6 +129,21 @@ impl<'a> Decider<'a> {
         self.plan.nodes[node].uncacheable || self.overrides.force.contains(&node)
     }
 
+    /// The record of a key. Most instances have the key that they had last, so
+    /// the records of those are read ahead, on all processors; each is handed
+    /// out once, so that whoever asks again sees the store as it is.
+    fn find(&self, key: &Key) -> Result<Found, Miss> {
+        let ahead = self.ahead.get_or_init(|| {
+            let (latest, store) = (&self.latest, self.store);
+            let last = self.plan.nodes.par_iter().filter_map(|node| latest.get(&node.id));
+            RefCell::new(last.filter_map(|last| Some((last.key, store.lookup(&last.key).ok()?))).collect())
+        });
+        match ahead.borrow_mut().remove(key) {
+            Some(record) => Ok(Found { record, here: true }),
+            None => self.store.find(key),
+        }
+    }
+
     /// Decides about an instance from the contents of its inputs.
     pub fn decide(&self, index: usize, content_of: &dyn Fn(&Source) -> Digest) -> Result<(StageKey, Verdict)> {
         let node = &self.plan.nodes[index];
@@ -138,7 +155,7 @@ impl<'a> Decider<'a> {
         } else if node.uncacheable {
             Verdict::Run(Reason::plain(Code::Uncacheable, "declared uncacheable"))
         } else {
-            match self.store.find(&stage.key) {
+            match self.find(&stage.key) {
                 Ok(found) if has_outputs(&found.record, node) => Verdict::Hit(Box::new(found)),
                 found => {
                     let reason = self.explain(index, &stage, &found.err().unwrap_or(Miss::NoRecord));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use fuseline_contract::operator::Resolved;
 use fuseline_contract::{Entry, ExternalFile, StageId};
+use rayon::prelude::*;
 use serde_json::Value as Json;
 
 use crate::bind::{Binder, Inputs, read_input};
@@ -108,7 +109,7 @@ pub(crate) struct Stage<'s> {
     pub(crate) repeat: Option<&'s Repeat>,
     /// The number of its first instance among all.
     pub(crate) first: usize,
-    /// Parameters and ports.
+    /// Parameters and ports, once they are typed.
     pub(crate) params: Grouped<Option<Arc<Resolved>>>,
     /// What is bound.
     pub(crate) inputs: Grouped<Inputs>,
@@ -162,6 +163,16 @@ impl Scope for InstanceScope<'_> {
     }
 }
 
+/// The parameters of a group of instances with all values in place.
+struct Untyped {
+    /// Which group of the stage's.
+    group: usize,
+    /// One of the instances.
+    point: Vec<usize>,
+    entry: &'static Entry,
+    params: Json,
+}
+
 struct Passes<'s> {
     pipeline: &'s Pipeline,
     entries: &'static [Entry],
@@ -186,12 +197,14 @@ impl<'s> Passes<'s> {
         let salt = pipeline_salt(salt.as_ref(), findings);
         let seeds = self.seeds(findings);
         let mut stages = Vec::with_capacity(self.pipeline.stages.len());
-        let mut first = 0;
+        let (mut first, mut untyped) = (0, Vec::new());
         for spec in &self.pipeline.stages {
-            let stage = self.stage(spec, first, seeds[spec.file], findings);
+            let (stage, parameters) = self.stage(spec, first, seeds[spec.file], findings);
+            untyped.extend(parameters.into_iter().map(|parameters| (stages.len(), parameters)));
             first += stage.grid.as_ref().map_or(0, |grid| grid.points.len());
             stages.push(stage);
         }
+        self.type_parameters(&mut stages, untyped, findings);
         let mut binder = Binder::new(self.pipeline, &stages);
         let mut drafts = Vec::with_capacity(first);
         for index in 0..stages.len() {
@@ -257,7 +270,14 @@ impl<'s> Passes<'s> {
         &self.pipeline.files[spec.file].vars
     }
 
-    fn stage(&self, spec: &'s StageSpec, first: usize, seed: u64, findings: &mut Findings) -> Stage<'s> {
+    /// A stage with its parameters apart.
+    fn stage(
+        &self,
+        spec: &'s StageSpec,
+        first: usize,
+        seed: u64,
+        findings: &mut Findings,
+    ) -> (Stage<'s>, Vec<Untyped>) {
         let entry = spec.op.as_ref().and_then(|op| {
             let found = self.entries.iter().find(|entry| entry.name == op);
             if found.is_none() {
@@ -296,7 +316,7 @@ impl<'s> Passes<'s> {
         let Some(points) = grid.as_ref() else {
             let empty = || BTreeSet::new();
             let none = Grid { axes: Vec::new(), points: Vec::new() };
-            return Stage {
+            let stage = Stage {
                 spec,
                 first,
                 params: Grouped::compute(&none, &empty(), |_| None),
@@ -306,12 +326,20 @@ impl<'s> Passes<'s> {
                 repeat,
                 entry,
             };
+            return (stage, Vec::new());
         };
         let mut mentions = BTreeSet::new();
         spec.with.values().for_each(|value| names_in(value, &mut mentions));
+        let mut untyped = Vec::new();
         let params = Grouped::compute(points, &mentions, |point| {
             let scope = InstanceScope { vars: self.vars(spec), grid: points, point };
-            self.params(spec, entry?, &scope, findings).map(Arc::new)
+            let params = spec
+                .with
+                .iter()
+                .map(|(name, raw)| (name.clone(), substitute(raw, &scope, &under(&spec.with_path, name), findings)));
+            let params = Json::Object(params.collect());
+            untyped.extend(entry.map(|entry| Untyped { group: untyped.len(), point: point.to_vec(), entry, params }));
+            None
         });
         let mut mentions = BTreeSet::new();
         spec.inputs.values().for_each(|value| names_in(value, &mut mentions));
@@ -340,26 +368,21 @@ impl<'s> Passes<'s> {
             let scope = InstanceScope { vars: self.vars(spec), grid: points, point };
             own(spec, seed, &scope, findings)
         });
-        Stage { spec, first, params, inputs, own, grid, repeat, entry }
+        (Stage { spec, first, params, inputs, own, grid, repeat, entry }, untyped)
     }
 
-    /// Types the parameters of a group of instances.
-    fn params(
-        &self,
-        spec: &StageSpec,
-        entry: &'static Entry,
-        scope: &InstanceScope<'_>,
-        findings: &mut Findings,
-    ) -> Option<Resolved> {
-        let mut params = serde_json::Map::new();
-        for (name, raw) in &spec.with {
-            params.insert(name.clone(), substitute(raw, scope, &under(&spec.with_path, name), findings));
+    /// Types all parameters, on all processors: an operator may have to parse a text.
+    fn type_parameters(&self, stages: &mut [Stage<'s>], untyped: Vec<(usize, Untyped)>, findings: &mut Findings) {
+        let typed = untyped.into_par_iter().map(|(stage, Untyped { group, point, entry, params })| {
+            (stage, group, point, parameters::resolve(entry, params))
+        });
+        for (stage, group, point, (resolved, wrongs)) in typed.collect::<Vec<_>>() {
+            let stage = &mut stages[stage];
+            stage.params.groups[group] = resolved.map(Arc::new);
+            let Some(grid) = &stage.grid else { continue };
+            let scope = InstanceScope { vars: self.vars(stage.spec), grid, point: &point };
+            wrongs.into_iter().for_each(|wrong| self.report(stage.spec, &scope, wrong, findings));
         }
-        let (resolved, wrongs) = parameters::resolve(entry, Json::Object(params));
-        for wrong in wrongs {
-            self.report(spec, scope, wrong, findings);
-        }
-        resolved
     }
 
     /// Says which files are missing that stages name which are not left out.
