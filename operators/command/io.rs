@@ -115,8 +115,9 @@ enum Given {
 impl Exchange {
     /// Writes tables, makes folders and the file that names them all.
     pub fn prepare(config: &Config, run: &dyn Run) -> Result<Self, StageError> {
+        let scratch = run.scratch()?;
         let folder = |name: &str| {
-            let folder = run.scratch().join(name);
+            let folder = scratch.join(name);
             fs::create_dir_all(&folder).map_err(|error| StageError::io("create", &folder, &error))?;
             Ok::<_, StageError>(folder)
         };
@@ -136,7 +137,7 @@ impl Exchange {
         let mut exchange = Self {
             program: run.file("program")?,
             args: Vec::new(),
-            io: run.scratch().join("io.json"),
+            io: scratch.join("io.json"),
             scratch: folder("work")?,
             temporary: folder("tmp")?,
             outputs: folder("outputs")?,

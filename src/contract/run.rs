@@ -1,7 +1,7 @@
 //! What a running stage may do. An operator holds this and its configuration,
 //! nothing else: no store, no stage name, no path it was not given.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::StageError;
 use crate::event::Progress;
@@ -71,8 +71,8 @@ pub trait Run: Sync {
     /// The empty folder of a model output, to be filled.
     fn model_folder(&self, output: &str) -> Result<PathBuf, StageError>;
 
-    /// A folder of its own for anything temporary.
-    fn scratch(&self) -> &Path;
+    /// A folder of its own for anything temporary, made when it is first asked for.
+    fn scratch(&self) -> Result<PathBuf, StageError>;
 
     /// Where it keeps its state, if it takes long.
     fn checkpoints(&self) -> Checkpoints;

@@ -19,7 +19,7 @@ use fuseline_contract::{
 };
 
 use crate::attempt::{InputSpec, MemoUse, PortKind, Report, SourceSpec, Spec};
-use crate::error::{At, Error};
+use crate::error::At;
 use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::memo::RowMemo;
@@ -27,13 +27,28 @@ use crate::store::publish::{self, Staged};
 
 /// Reports of progress that come quicker than this are left out.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
+/// What the names of outputs begin with in the attempt's folder.
+const OUT: &str = "out-";
+/// The folder for anything temporary.
+const SCRATCH: &str = "scratch";
+
+/// Removes what a failed attempt made. What tells of it stays for study: its
+/// specification, events and logs.
+pub(crate) fn discard(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(OUT) || name == SCRATCH {
+            let path = entry.path();
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+    }
+}
 
 /// A running stage.
 pub struct StageRun<'a> {
     store: &'a Store,
     spec: &'a Spec,
     folder: &'a Path,
-    scratch: PathBuf,
     cancelled: &'a (dyn Fn() -> bool + Sync),
     report: &'a (dyn Fn(Report) + Sync),
     staged: Mutex<BTreeMap<String, Staged>>,
@@ -46,7 +61,7 @@ pub struct StageRun<'a> {
 }
 
 impl<'a> StageRun<'a> {
-    /// Prepares the folders of an attempt.
+    /// A stage whose outputs go into an attempt's folder, which is there.
     pub(crate) fn new(
         store: &'a Store,
         spec: &'a Spec,
@@ -54,28 +69,10 @@ impl<'a> StageRun<'a> {
         cancelled: &'a (dyn Fn() -> bool + Sync),
         report: &'a (dyn Fn(Report) + Sync),
         vault: &'a Vault,
-    ) -> Result<Self, Error> {
-        let scratch = folder.join("scratch");
-        for folder in [&folder.join("out"), &scratch] {
-            std::fs::create_dir_all(folder).at("create", folder)?;
-        }
+    ) -> Self {
         let (staged, reported, resumed) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (memos, reused, fresh) = (Mutex::default(), AtomicU64::default(), AtomicU64::default());
-        Ok(Self {
-            store,
-            spec,
-            folder,
-            scratch,
-            cancelled,
-            report,
-            staged,
-            reported,
-            vault,
-            resumed,
-            memos,
-            reused,
-            fresh,
-        })
+        Self { store, spec, folder, cancelled, report, staged, reported, vault, resumed, memos, reused, fresh }
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
@@ -92,8 +89,9 @@ impl<'a> StageRun<'a> {
             .ok_or_else(|| StageError::bug(format!("operator {:?} has no output {name:?}", self.spec.operator)))
     }
 
+    /// Where a model output lies until it is published, or a table output's file.
     fn out(&self, output: &str) -> PathBuf {
-        self.folder.join("out").join(output)
+        self.folder.join(format!("{OUT}{output}"))
     }
 
     /// The steps that an earlier attempt had done, if it goes on from there.
@@ -214,11 +212,11 @@ impl Run for StageRun<'_> {
             }
             None => table,
         };
-        let folder = self.out(output);
-        if folder.exists() {
+        let path = self.out(output);
+        if path.exists() {
             return Err(StageError::bug(format!("output {output:?} is written twice")));
         }
-        let staged = publish::stage_table(&table, &folder)?;
+        let staged = publish::stage_table(&table, &path)?;
         self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(output.to_owned(), staged);
         Ok(())
     }
@@ -232,8 +230,10 @@ impl Run for StageRun<'_> {
         Ok(folder)
     }
 
-    fn scratch(&self) -> &Path {
-        &self.scratch
+    fn scratch(&self) -> Result<PathBuf, StageError> {
+        let folder = self.folder.join(SCRATCH);
+        std::fs::create_dir_all(&folder).at("create", &folder)?;
+        Ok(folder)
     }
 
     fn checkpoints(&self) -> Checkpoints {

@@ -48,7 +48,7 @@ pub(crate) fn execute(
     let (started, clock) = (now_ms(), Instant::now());
     let vault = Vault::of_process(&secrets::names(&spec.params));
     let report = &|said: Report| report(redact(&vault, said));
-    let run = StageRun::new(store, spec, folder, cancelled, report, &vault)?;
+    let run = StageRun::new(store, spec, folder, cancelled, report, &vault);
     let done = catch_unwind(AssertUnwindSafe(|| runner.run(&spec.params, &run)));
     let memo = run.tell_rows();
     done.unwrap_or_else(|panic| {

@@ -25,7 +25,7 @@ const BATCH: usize = 8192;
 
 /// Runs a query over tables, on one thread, with a stable order of rows.
 pub fn sql_stage(sql: &str, tables: Vec<(String, Table)>) -> Result<Table> {
-    let mut session = Session::new(1)?;
+    let mut session = Session::lent()?;
     for (name, table) in tables {
         session.register_table(&name, table);
     }

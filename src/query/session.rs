@@ -9,8 +9,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
@@ -73,10 +73,21 @@ type Open<'a> = Box<dyn Fn() -> Result<Contents, StageError> + 'a>;
 /// Gives the contents of a name that is not listed; none if there is no such name.
 type OpenUnlisted<'a> = Box<dyn Fn(&str) -> Option<Result<Contents, StageError>> + 'a>;
 
-/// Tables under names, and the engine that queries them.
-pub struct Session<'a> {
+/// What runs queries.
+struct Engine {
     context: SessionContext,
     runtime: Runtime,
+}
+
+/// Engines of one thread that nobody uses at this moment: making one costs more
+/// than a small query.
+static IDLE: Mutex<Vec<Arc<Engine>>> = Mutex::new(Vec::new());
+
+/// Tables under names, and the engine that queries them.
+pub struct Session<'a> {
+    engine: Arc<Engine>,
+    /// Whether the engine is left to others afterwards.
+    lent: bool,
     sources: BTreeMap<String, Open<'a>>,
     unlisted: Option<OpenUnlisted<'a>>,
     /// Columns of what was opened.
@@ -84,14 +95,8 @@ pub struct Session<'a> {
     cancel: Option<Arc<AtomicBool>>,
 }
 
-impl<'a> Session<'a> {
-    /// A session without tables, whose queries use so many threads and all the memory they want.
-    pub fn new(threads: usize) -> Result<Self> {
-        Self::with(Limits { threads, ..Limits::default() })
-    }
-
-    /// A session without tables.
-    pub fn with(limits: Limits) -> Result<Self> {
+impl Engine {
+    fn new(limits: &Limits) -> Result<Self> {
         let threads = limits.threads.max(1);
         let mut config = SessionConfig::new()
             .with_target_partitions(threads)
@@ -110,13 +115,17 @@ impl<'a> Session<'a> {
             *reserved = (*reserved).min(pool.set_aside(threads));
             environment = environment.with_memory_pool(Arc::new(pool));
         }
-        if let Some(folder) = limits.spill {
+        if let Some(folder) = &limits.spill {
             let disk = DiskManagerBuilder::default()
-                .with_mode(DiskManagerMode::Directories(vec![folder]))
+                .with_mode(DiskManagerMode::Directories(vec![folder.clone()]))
                 .with_max_temp_directory_size(u64::MAX);
             environment = environment.with_disk_manager_builder(disk);
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let mut runtime = match threads {
+            1 => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let runtime = runtime
             .worker_threads(threads)
             .thread_name("query")
             .enable_all()
@@ -124,8 +133,47 @@ impl<'a> Session<'a> {
             .map_err(|error| Error::Resources { message: format!("failed to start threads: {error}") })?;
         let context = SessionContext::new_with_config_rt(config, environment.build_arc()?);
         functions::register(&context);
+        Ok(Self { context, runtime })
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // After a panic nobody knows what state the engine is in.
+        if self.lent && !std::thread::panicking() {
+            for name in self.opened.get_mut().keys() {
+                let _ = self.engine.context.deregister_table(reference(name));
+            }
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(self.engine.clone());
+        }
+    }
+}
+
+impl<'a> Session<'a> {
+    /// A session without tables, whose queries use so many threads and all the memory they want.
+    pub fn new(threads: usize) -> Result<Self> {
+        Self::with(Limits { threads, ..Limits::default() })
+    }
+
+    /// A session without tables.
+    pub fn with(limits: Limits) -> Result<Self> {
+        Ok(Self::of(Arc::new(Engine::new(&limits)?), false, limits.cancel))
+    }
+
+    /// A session of one thread for a short while: its engine was used before,
+    /// and will be again.
+    pub(crate) fn lent() -> Result<Self> {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let engine = match idle {
+            Some(engine) => engine,
+            None => Arc::new(Engine::new(&Limits { threads: 1, ..Limits::default() })?),
+        };
+        Ok(Self::of(engine, true, None))
+    }
+
+    fn of(engine: Arc<Engine>, lent: bool, cancel: Option<Arc<AtomicBool>>) -> Self {
         let (sources, opened) = (BTreeMap::new(), RefCell::default());
-        Ok(Self { context, runtime, sources, unlisted: None, opened, cancel: limits.cancel })
+        Self { engine, lent, sources, unlisted: None, opened, cancel }
     }
 
     /// Names the files of a table: `stage`, `stage.output`, `run.stage`,
@@ -146,7 +194,7 @@ impl<'a> Session<'a> {
         if self.sources.insert(name.to_owned(), open).is_some() {
             self.opened.get_mut().remove(name);
             // It may have been opened under this name; an unopened one is no matter.
-            let _ = self.context.deregister_table(reference(name));
+            let _ = self.engine.context.deregister_table(reference(name));
         }
     }
 
@@ -167,7 +215,7 @@ impl<'a> Session<'a> {
 
     /// The names of all functions, the engine's and ours.
     pub fn functions(&self) -> Vec<String> {
-        let state = self.context.state();
+        let state = self.engine.context.state();
         let (scalar, aggregate, window) =
             (state.scalar_functions(), state.aggregate_functions(), state.window_functions());
         scalar.keys().chain(aggregate.keys()).chain(window.keys()).cloned().collect()
@@ -206,12 +254,11 @@ impl<'a> Session<'a> {
         for reference in references(&statement)? {
             self.open(&reference)?;
         }
-        self.runtime.block_on(async {
-            let plan = self.context.state().statement_to_plan(statement).await?;
-            let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-            reading.verify_plan(&plan).map_err(|_| Error::ReadOnly { found: "a statement that writes".to_owned() })?;
-            Ok(plan)
-        })
+        let state = self.engine.context.state_ref();
+        let plan = self.engine.runtime.block_on(state.read().statement_to_plan(statement))?;
+        let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        reading.verify_plan(&plan).map_err(|_| Error::ReadOnly { found: "a statement that writes".to_owned() })?;
+        Ok(plan)
     }
 
     /// Runs a plan. Types are plain in the result, whatever the engine made of them.
@@ -225,8 +272,8 @@ impl<'a> Session<'a> {
         if let Some(cancel) = &self.cancel {
             cancel.store(false, Ordering::Relaxed);
         }
-        let stream = self.runtime.block_on(async {
-            let frame = self.context.execute_logical_plan(plan).await?;
+        let stream = self.engine.runtime.block_on(async {
+            let frame = self.engine.context.execute_logical_plan(plan).await?;
             Ok::<_, Error>(frame.execute_stream().await?)
         })?;
         let fields: Vec<Field> = stream.schema().fields().iter().map(|field| plain_field(field)).collect();
@@ -249,14 +296,14 @@ impl<'a> Session<'a> {
         self.house(wanted)?;
         let provider: Arc<dyn TableProvider> = match contents.map_err(Error::Stage)? {
             Contents::Files(parts) => {
-                Arc::new(self.runtime.block_on(Gathered::open(&name, &parts, &self.context.state()))?)
+                Arc::new(self.engine.runtime.block_on(Gathered::open(&name, &parts, &self.engine.context.state()))?)
             }
             Contents::Memory(table) => {
                 Arc::new(MemTable::try_new(table.schema().clone(), vec![table.batches().to_vec()])?)
             }
         };
         let schema = provider.schema();
-        self.context.register_table(wanted.clone(), provider)?;
+        self.engine.context.register_table(wanted.clone(), provider)?;
         self.opened.borrow_mut().insert(name, schema.clone());
         Ok(schema)
     }
@@ -264,11 +311,11 @@ impl<'a> Session<'a> {
     /// Makes the schema, and the catalog, that a name with dots needs.
     fn house(&self, wanted: &TableReference) -> Result<()> {
         let catalog_name = wanted.catalog().unwrap_or(CATALOG);
-        let catalog = match self.context.catalog(catalog_name) {
+        let catalog = match self.engine.context.catalog(catalog_name) {
             Some(catalog) => catalog,
             None => {
                 let catalog: Arc<dyn datafusion::catalog::CatalogProvider> = Arc::new(MemoryCatalogProvider::new());
-                self.context.register_catalog(catalog_name, catalog.clone());
+                self.engine.context.register_catalog(catalog_name, catalog.clone());
                 catalog
             }
         };
@@ -337,7 +384,7 @@ impl Iterator for Rows<'_> {
         match &mut self.made {
             Made::Here(batches) => batches.next().map(Ok),
             Made::There(stream) => {
-                let batch = session.runtime.block_on(async {
+                let batch = session.engine.runtime.block_on(async {
                     let Some(cancel) = &session.cancel else { return Ok(stream.next().await) };
                     loop {
                         match tokio::time::timeout(CANCEL_EVERY, stream.next()).await {

@@ -15,6 +15,7 @@ use crate::executor::local;
 use crate::here;
 use crate::ledger::AttemptEntry;
 use crate::plan::Retry;
+use crate::run::discard;
 use crate::store::lease::{Asked, Claim, Watch};
 use crate::store::{Store, publish};
 use crate::worker;
@@ -185,8 +186,7 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
     }
     match &outcome.result {
         Ok(_) => drop(fs::remove_dir_all(store.work(&spec.key))),
-        // Specification, events and logs stay for study until the next attempt.
-        Err(_) => ["out", "scratch"].into_iter().for_each(|name| drop(fs::remove_dir_all(folder.join(name)))),
+        Err(_) => discard(&folder),
     }
     if let Err(source) = store.faults().pass("work-removed") {
         return unstarted(Error::io("remove", &folder, source).into());

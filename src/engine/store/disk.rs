@@ -16,6 +16,9 @@ const MANY: usize = 6;
 #[cfg(target_os = "linux")]
 const FOREIGN_BYTES: u64 = 64 << 20;
 
+/// So many threads sync at once: file systems write what several wait for in one go.
+const AT_ONCE: usize = 8;
+
 /// Waits until files and folders are on disk.
 pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
     #[cfg(target_os = "linux")]
@@ -27,7 +30,16 @@ pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = store;
-    paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("write", path))
+    let each = paths.len().div_ceil(AT_ONCE).max(MANY);
+    let (first, rest) = paths.split_at(paths.len().min(each));
+    std::thread::scope(|scope| {
+        let sync = |paths: &[PathBuf]| {
+            paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("write", path))
+        };
+        let others: Vec<_> = rest.chunks(each).map(|paths| scope.spawn(move || sync(paths))).collect();
+        let first = sync(first);
+        others.into_iter().map(|other| other.join().expect("it does not panic")).fold(first, Result::and)
+    })
 }
 
 /// Whether one call is known to bring all that was written to a file system to

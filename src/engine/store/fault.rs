@@ -16,15 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::errno::Errno;
 
 /// Every point, in the order in which publication passes them.
-pub const POINTS: [&str; 7] = [
-    "outputs-written",
-    "blob-synced",
-    "blob-linked",
-    "folders-synced",
-    "record-written",
-    "record-linked",
-    "work-removed",
-];
+pub const POINTS: [&str; 6] =
+    ["outputs-written", "blob-synced", "blob-linked", "record-written", "record-linked", "work-removed"];
 
 /// Points at which a run writes what is no result: the preimage of a key, the
 /// ledger, the index.

@@ -1,12 +1,14 @@
 //! Publication: after any crash there is either the whole result or none.
 //!
-//! Order, all on one file system: outputs and their manifests are written in
-//! the attempt's folder and synced; each file moves into `cas/` create-only;
-//! the touched folders are synced; the action record is written, synced and
-//! moved create-only into `ac/`, which is the commit point. Errors on this path
-//! fail the stage. Results that are published together take each step together,
-//! so that they share the waits for the disk. The points at which tests fail on
-//! purpose are in [`super::fault`].
+//! Order, all on one file system: outputs, their manifests and the action record
+//! are written aside and synced; each file moves into `cas/` create-only; the
+//! record moves create-only into `ac/`, which is the commit point; the touched
+//! folders are synced before anybody is told. A process that dies leaves no
+//! record without its files; where a power cut does, because the disk took the
+//! folders in another order, the record is a miss and the stage runs again.
+//! Errors on this path fail the stage. Results that are published together take
+//! each step together, so that they share the waits for the disk. The points at
+//! which tests fail on purpose are in [`super::fault`].
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -30,16 +32,14 @@ pub struct Staged {
     pub paths: Vec<PathBuf>,
 }
 
-/// Writes a table output into an empty folder.
-pub fn stage_table(table: &Table, folder: &Path) -> Result<Staged> {
+/// Writes a table output to a file, which must not exist.
+pub fn stage_table(table: &Table, path: &Path) -> Result<Staged> {
     let table = table::normalise(table)?;
     let (content, columns) = content::table(&table)?;
-    fs::create_dir_all(folder).at("create", folder)?;
-    let path = folder.join(table::FILE_NAME);
-    let digest = table::write(&table, &path)?;
+    let digest = table::write(&table, path)?;
     let file = ManifestFile { name: table::FILE_NAME.to_owned(), digest };
     let manifest = Manifest::table(content, table.n_rows() as u64, columns, vec![file]);
-    Ok(Staged { manifest, paths: vec![path] })
+    Ok(Staged { manifest, paths: vec![path.to_owned()] })
 }
 
 /// Takes a model folder that an operator has filled. Links are replaced by
@@ -91,9 +91,9 @@ pub fn publish(store: &Store, result: Pending) -> Result<Committed> {
 /// answers, unless a later one supersedes it or its blobs are gone.
 pub fn together(store: &Store, results: Vec<Pending>) -> Vec<Result<Committed>> {
     let mut group = Group { store, members: results.into_iter().map(Member::new).collect() };
-    group.blobs();
+    group.manifests();
     while group.members.iter().any(|member| member.end.is_none()) {
-        group.records();
+        group.commit();
     }
     group.members.into_iter().map(|member| member.end.expect("every member ended")).collect()
 }
@@ -136,8 +136,16 @@ struct Member {
     end: Option<Result<Committed>>,
 }
 
+/// What will commit a member.
+enum Draft {
+    /// A record of equal outputs, which is there.
+    Equal(Box<Record>),
+    /// A new one.
+    New(Box<Written>),
+}
+
 /// A record that is written but not in place.
-struct Draft {
+struct Written {
     record: Record,
     /// The record that answers so far.
     answering: Option<Record>,
@@ -173,8 +181,8 @@ impl Group<'_> {
         }
     }
 
-    /// All outputs into `cas/`. Nothing refers to them until a record does.
-    fn blobs(&mut self) {
+    /// The manifests of all outputs, beside their places.
+    fn manifests(&mut self) {
         self.each(|store, member| {
             store.faults().pass("outputs-written").at("write", store.root())?;
             for (name, staged) in &member.result.staged {
@@ -190,36 +198,44 @@ impl Group<'_> {
             member.touched.extend(member.blobs.iter().map(|(path, _)| path.clone()));
             Ok(())
         });
-        self.settle();
-        self.each(|store, member| {
-            let mut blobs = member.blobs.iter();
-            blobs.try_for_each(|(path, digest)| move_blob(store, path, digest, &mut member.touched))
-        });
-        self.settle();
-        self.each(|store, _| store.faults().pass("folders-synced").at("write", store.root()));
     }
 
-    /// The records, which commit the results. A member whose record's number
-    /// another process took meanwhile has not ended after this.
-    fn records(&mut self) {
+    /// All blobs into `cas/`, and the records that commit them. A member whose
+    /// record's number another process took meanwhile, or whose equal record
+    /// the collector took, has not ended after this.
+    fn commit(&mut self) {
         self.each(draft);
         self.settle();
         self.each(|store, member| {
-            let Some(draft) = &member.draft else { return Ok(()) };
-            store.faults().pass_file("record-written", &draft.temporary).at("write", &draft.temporary)?;
-            match create_only(&draft.temporary, &draft.to)? {
-                true => drop(member.touched.insert(draft.to.parent().expect("inside the store").to_owned())),
+            let mut blobs = std::mem::take(&mut member.blobs).into_iter();
+            blobs.try_for_each(|(path, digest)| move_blob(store, &path, &digest, &mut member.touched))
+        });
+        self.each(|store, member| {
+            let Some(Draft::New(written)) = &member.draft else { return Ok(()) };
+            let Written { temporary, to, .. } = &**written;
+            store.faults().pass_file("record-written", temporary).at("write", temporary)?;
+            match create_only(temporary, to)? {
+                true => drop(member.touched.insert(to.parent().expect("inside the store").to_owned())),
                 false => member.draft = None,
             }
             Ok(())
         });
         self.settle();
         self.each(|store, member| {
-            let Some(Draft { record, answering, to, .. }) = member.draft.take() else { return Ok(()) };
-            store.faults().pass("record-linked").at("write", &to)?;
-            let committed = match answering {
-                Some(answering) if !record.supersedes => Committed { record: answering, differed: true },
-                _ => Committed { record, differed: false },
+            let committed = match member.draft.take() {
+                None => return Ok(()),
+                Some(Draft::Equal(answering)) if store.rely_on(&answering) => {
+                    Committed { record: *answering, differed: false }
+                }
+                Some(Draft::Equal(_)) => return Ok(()),
+                Some(Draft::New(written)) => {
+                    let Written { record, answering, to, .. } = *written;
+                    store.faults().pass("record-linked").at("write", &to)?;
+                    match answering {
+                        Some(answering) if !record.supersedes => Committed { record: answering, differed: true },
+                        _ => Committed { record, differed: false },
+                    }
+                }
             };
             member.end = Some(Ok(committed));
             Ok(())
@@ -227,15 +243,15 @@ impl Group<'_> {
     }
 }
 
-/// Writes a member's record beside its place; where an equal one answers
-/// already, the member ends with that.
+/// Writes a member's record beside its place, unless an equal one answers already.
 fn draft(store: &Store, member: &mut Member) -> Result<()> {
     let mut record = member.result.record.clone();
     record.outputs.clone_from(&member.outputs);
     let answering = store.record(&record.key);
     if let Some(answering) = &answering {
-        if answering.same_outputs(&record) && store.rely_on(answering) {
-            member.end = Some(Ok(Committed { record: answering.clone(), differed: false }));
+        // Before the blobs are in place it does not matter whether it is whole; if it is gone by then, it is not met again.
+        if answering.same_outputs(&record) {
+            member.draft = Some(Draft::Equal(Box::new(answering.clone())));
             return Ok(());
         }
         record.supersedes |= store.lost(answering).is_some();
@@ -251,7 +267,7 @@ fn draft(store: &Store, member: &mut Member) -> Result<()> {
     make_folder(&to, &mut member.touched)?;
     fs::write(&temporary, record.bytes()).at("write", &temporary)?;
     member.touched.insert(temporary.clone());
-    member.draft = Some(Draft { record, answering, temporary, to });
+    member.draft = Some(Draft::New(Box::new(Written { record, answering, temporary, to })));
     Ok(())
 }
 

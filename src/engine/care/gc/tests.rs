@@ -80,14 +80,12 @@ impl Bench {
 fn publish_to(store: &Store, key: u8, rows: i64, from: &[&Record]) -> Record {
     let array = Arc::new(Int64Array::from_iter_values(0..rows));
     let table = Table::of_columns(vec![(Field::new("x", DataType::Int64, false), array)]).expect("a table");
-    let folder = store.temporary("attempt");
-    let staged = vec![("rows".to_owned(), publish::stage_table(&table, &folder).expect("staged"))];
+    let staged = publish::stage_table(&table, &store.temporary("table")).expect("staged");
+    let staged = vec![("rows".to_owned(), staged)];
     let made = Made { seconds: f64::from(key), ..Made::default() };
     let input = |record: &&Record| InputRecord { port: "rows".into(), artifact: record.outputs[0].artifact };
     let record = Record::new(Key([key; 32]), "toy", vec![], false, made).made_from(from.iter().map(input).collect());
-    let record = publish::publish(store, publish::Pending { record, staged }).expect("published").record;
-    fs::remove_dir_all(folder).expect("removed");
-    record
+    publish::publish(store, publish::Pending { record, staged }).expect("published").record
 }
 
 fn entry(record: &Record) -> StageEntry {
@@ -243,7 +241,7 @@ fn a_result_without_its_bytes_and_what_killed_processes_left_go() {
     let bench = Bench::new();
     let broken = bench.publish(1, 5, &[]);
     fs::remove_file(bench.store.blob(&broken.outputs[0].files[0])).expect("removed");
-    for path in ["tmp/blob-x", "work/k/attempt/out/rows.parquet", "locks/k", "leases/k", "runs/r/stages.ndjson"] {
+    for path in ["tmp/blob-x", "work/k/attempt/out-rows", "locks/k", "leases/k", "runs/r/stages.ndjson"] {
         let path = bench.home.path().join(path);
         fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         fs::write(path, "left").expect("written");
