@@ -46,20 +46,19 @@ impl Execute for ImportModel {
     fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
         let from = run.file("from")?;
         ChatModel::load(&from, run.threads())?;
-        copy(&from, &run.model_folder("model")?)
+        copy(&from, run)
     }
 }
 
 /// Copies the folder's own files; what lies in folders below is no part of a model.
-fn copy(from: &Path, to: &Path) -> Result<(), StageError> {
+fn copy(from: &Path, run: &dyn Run) -> Result<(), StageError> {
     let entries = std::fs::read_dir(from).map_err(|error| StageError::io("read", from, &error))?;
     for entry in entries {
         let path = entry.map_err(|error| StageError::io("read", from, &error))?.path();
-        let Some(name) = path.file_name().filter(|name| path.is_file() && !name.to_string_lossy().starts_with('.'))
-        else {
-            continue;
-        };
-        std::fs::copy(&path, to.join(name)).map_err(|error| StageError::io("copy", &path, &error))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_file() && !name.starts_with('.') {
+            run.copy_to_model("model", &name, &path)?;
+        }
     }
     Ok(())
 }

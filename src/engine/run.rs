@@ -23,7 +23,7 @@ use crate::error::At;
 use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::memo::RowMemo;
-use crate::store::publish::{self, Staged};
+use crate::store::staging::{self, Copies, Staged};
 
 /// Reports of progress that come quicker than this are left out.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
@@ -52,6 +52,7 @@ pub struct StageRun<'a> {
     cancelled: &'a (dyn Fn() -> bool + Sync),
     report: &'a (dyn Fn(Report) + Sync),
     staged: Mutex<BTreeMap<String, Staged>>,
+    copies: Mutex<Copies>,
     reported: Mutex<Option<Instant>>,
     vault: &'a Vault,
     resumed: Mutex<Option<u64>>,
@@ -70,9 +71,10 @@ impl<'a> StageRun<'a> {
         report: &'a (dyn Fn(Report) + Sync),
         vault: &'a Vault,
     ) -> Self {
-        let (staged, reported, resumed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (memos, reused, fresh) = (Mutex::default(), AtomicU64::default(), AtomicU64::default());
-        Self { store, spec, folder, cancelled, report, staged, reported, vault, resumed, memos, reused, fresh }
+        let (staged, copies) = (Mutex::default(), Mutex::default());
+        let (reported, resumed, memos) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (reused, fresh) = (AtomicU64::default(), AtomicU64::default());
+        Self { store, spec, folder, cancelled, report, staged, copies, reported, vault, resumed, memos, reused, fresh }
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
@@ -114,12 +116,13 @@ impl<'a> StageRun<'a> {
             memo.finish()?;
         }
         let mut staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut copies = std::mem::take(&mut *self.copies.lock().unwrap_or_else(PoisonError::into_inner));
         let mut outputs = Vec::new();
         for (name, kind) in &self.spec.outputs {
             let folder = self.out(name);
             let output = match (staged.remove(name), kind) {
                 (Some(output), _) => output,
-                (None, PortKind::Model) if folder.is_dir() => publish::stage_model(&folder)?,
+                (None, PortKind::Model) if folder.is_dir() => staging::stage_model(&folder, &mut copies)?,
                 (None, _) => return Err(self.unwritten(name)),
             };
             if output.manifest.files.is_empty() {
@@ -216,7 +219,7 @@ impl Run for StageRun<'_> {
         if path.exists() {
             return Err(StageError::bug(format!("output {output:?} is written twice")));
         }
-        let staged = publish::stage_table(&table, &path)?;
+        let staged = staging::stage_table(&table, &path)?;
         self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(output.to_owned(), staged);
         Ok(())
     }
@@ -228,6 +231,11 @@ impl Run for StageRun<'_> {
         let folder = self.out(output);
         std::fs::create_dir_all(&folder).at("create", &folder)?;
         Ok(folder)
+    }
+
+    fn copy_to_model(&self, output: &str, name: &str, from: &Path) -> Result<(), StageError> {
+        let to = self.model_folder(output)?.join(name);
+        Ok(self.copies.lock().unwrap_or_else(PoisonError::into_inner).add(from, &to)?)
     }
 
     fn scratch(&self) -> Result<PathBuf, StageError> {

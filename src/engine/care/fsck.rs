@@ -18,7 +18,7 @@ use serde_json::Value as Json;
 use crate::care::inventory::{self, Blob, entries, name};
 use crate::error::{At, Error, Result};
 use crate::ledger::RunEntry;
-use crate::store::{Manifest, OutputRecord, Record, Store, files, seal};
+use crate::store::{Manifest, OutputRecord, Record, Store, digest, seal};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -208,6 +208,7 @@ impl Check<'_> {
         for (folder, detail) in [
             ("index", "it cannot be read: reruns cannot be explained until the next run"),
             ("index/files", "it cannot be read: its files are hashed again"),
+            ("index/blobs", "it cannot be read: its blob is read again"),
             ("roots", "it cannot be read: pin it again"),
         ] {
             for entry in entries(&root.join(folder))? {
@@ -283,7 +284,7 @@ fn judge(store: &Store, blob: &Blob, fast: bool) -> Result<Option<(Damage, Strin
     if fast {
         return Ok(None);
     }
-    match files::digest_file(&blob.path) {
+    match digest::file(&blob.path) {
         Ok(digest) if digest.hex() == blob.name => Ok(None),
         Ok(_) => Ok(Some((Damage::BlobCorrupt, "it does not hold what its name promises".to_owned()))),
         Err(Error::External { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),

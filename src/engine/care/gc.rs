@@ -470,6 +470,13 @@ impl<'a> Collector<'a> {
             let forgotten = |path: &PathBuf| !key(path).is_some_and(|key| known(&key));
             candidates.extend(paths(&shelf)?.filter(forgotten).map(|path| (path, self.floor)));
         }
+        // Notes of blobs that are gone.
+        let blobs = root.join("cas");
+        let of_none = |path: &PathBuf| {
+            let blob = name(path).trim_end_matches(".json").to_owned();
+            !blobs.join(blob.get(..2).unwrap_or_default()).join(blob).exists()
+        };
+        candidates.extend(paths(&self.store.verified_blobs())?.filter(of_none).map(|path| (path, far)));
         for (path, floor) in candidates {
             let extent = extent(&path)?;
             if extent.changed < floor && discard(&path, None)? != Moved::Stays {

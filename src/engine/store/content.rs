@@ -1,6 +1,6 @@
-//! Digests of logical content, which is what keys hold: a table's schema and
-//! rows whatever its batches and its file, a model's tensors whatever its
-//! shards. So neither a new Parquet writer nor another sharding reruns anything.
+//! Digests of a table's logical content, which is what keys hold: its schema and
+//! rows, whatever its batches and its file. So no new Parquet writer reruns
+//! anything. (Models: see [`super::model`].)
 //!
 //! A column's digest is over its type and, in row order, per value: `00` for a
 //! null; else `01` and the value. Integers, floats and times are little-endian
@@ -8,11 +8,7 @@
 //! and bytes have a u64 length before them, and so have lists; a structure is
 //! its fields.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::Path;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{self as types, DataType, Field, TimeUnit};
@@ -20,7 +16,7 @@ use fuseline_contract::hash::{self, Domain};
 use fuseline_contract::value::Value;
 use fuseline_contract::{Digest, Table};
 
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result};
 use crate::store::manifest::ManifestColumn;
 
 /// The content digest of a normalised table (its size is the number of rows)
@@ -203,105 +199,6 @@ fn encode(array: &dyn Array, rows: Range<usize>, sink: &mut Sink) {
     }
 }
 
-/// Tells whether loading a model could read this file of its folder.
-fn is_read_by_loading(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or(name);
-    let lower = file.to_ascii_lowercase();
-    !(lower.ends_with(".safetensors.index.json")
-        || lower.starts_with("readme")
-        || lower.starts_with("license")
-        || matches!(lower.as_str(), ".gitattributes" | ".gitignore" | "notice"))
-}
-
-/// The content digest of a model folder, from its files (names with the paths
-/// and digests of their bytes): tensors by name, type, shape and bytes, and the
-/// other files that loading reads. Its size is the bytes of all tensors.
-pub fn model<'a>(files: impl IntoIterator<Item = (&'a str, &'a Path, Digest)>) -> Result<Digest> {
-    let mut tensors: BTreeMap<String, Value> = BTreeMap::new();
-    let mut others: BTreeMap<String, Value> = BTreeMap::new();
-    let mut size = 0;
-    for (name, path, digest) in files {
-        if let Some(stem) = name.strip_suffix(".safetensors") {
-            for tensor in read_tensors(path)? {
-                size += tensor.digest.size;
-                let value =
-                    Value::List(vec![tensor.dtype.into(), tensor.shape.into_iter().collect(), tensor.digest.into()]);
-                let name = format!("{}/{}", without_shard(stem), tensor.name);
-                if tensors.insert(name.clone(), value).is_some() {
-                    let detail = format!("tensor {:?} is in two files", tensor.name);
-                    return Err(Error::Safetensors { path: path.to_owned(), detail });
-                }
-            }
-        } else if is_read_by_loading(name) {
-            others.insert(name.to_owned(), digest.into());
-        }
-    }
-    let value = Value::map([("tensors", Value::Map(tensors)), ("files", Value::Map(others))]);
-    Ok(hash::digest(Domain::ModelContent, &value, size))
-}
-
-/// `model-00001-of-00003` → `model`.
-fn without_shard(stem: &str) -> &str {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let mut parts = stem.rsplitn(4, '-');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(all), Some("of"), Some(one), Some(name)) if digits(all) && digits(one) => name,
-        _ => stem,
-    }
-}
-
-struct Tensor {
-    name: String,
-    dtype: String,
-    shape: Vec<u64>,
-    digest: Digest,
-}
-
-/// Reads a safetensors file: u64 little-endian header length, JSON header of
-/// `name → {dtype, shape, data_offsets}`, data.
-fn read_tensors(path: &Path) -> Result<Vec<Tensor>> {
-    let wrong = |detail: &str| Error::Safetensors { path: path.to_owned(), detail: detail.to_owned() };
-    let mut file = File::open(path).at("read", path)?;
-    let size = file.metadata().at("read", path)?.len();
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| wrong("it is shorter than its header"))?;
-    let length = u64::from_le_bytes(length);
-    let data =
-        length.checked_add(8).filter(|data| *data <= size).ok_or_else(|| wrong("it is shorter than its header"))?;
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).at("read", path)?;
-    let header: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(&header).map_err(|error| wrong(&format!("its header is no JSON: {error}")))?;
-    let mut tensors = Vec::new();
-    let mut chunk = vec![0; 1 << 20];
-    for (name, entry) in header.into_iter().filter(|(name, _)| name != "__metadata__") {
-        let numbers = |value: &serde_json::Value| -> Option<Vec<u64>> {
-            value.as_array()?.iter().map(serde_json::Value::as_u64).collect()
-        };
-        let parsed = (|| {
-            let offsets = numbers(&entry["data_offsets"])?;
-            let (start, end) = (*offsets.first()?, *offsets.get(1)?);
-            (start <= end && data.checked_add(end)? <= size).then_some(())?;
-            Some((entry["dtype"].as_str()?.to_owned(), numbers(&entry["shape"])?, start, end))
-        })();
-        let Some((dtype, shape, start, end)) = parsed else {
-            return Err(wrong(&format!("the entry of tensor {name:?} leads outside the file")));
-        };
-        file.seek(SeekFrom::Start(data + start)).at("read", path)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut left = (end - start) as usize;
-        while left > 0 {
-            let n = left.min(chunk.len());
-            file.read_exact(&mut chunk[..n]).at("read", path)?;
-            hasher.update(&chunk[..n]);
-            left -= n;
-        }
-        let digest = Digest { hash: *hasher.finalize().as_bytes(), size: end - start };
-        tensors.push(Tensor { name, dtype, shape, digest });
-    }
-    Ok(tensors)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -341,19 +238,6 @@ mod tests {
             Arc::new(StructArray::from(vec![(field, Arc::new(Int64Array::from(values)) as ArrayRef)]))
         };
         assert_eq!(digest(records(vec![1, 2, 3]).slice(1, 2)), digest(records(vec![2, 3])));
-    }
-
-    pub(crate) fn safetensors(tensors: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut header = serde_json::Map::new();
-        let mut data = Vec::new();
-        for (name, bytes) in tensors {
-            let start = data.len();
-            data.extend(*bytes);
-            let entry = serde_json::json!({"dtype": "U8", "shape": [bytes.len()], "data_offsets": [start, data.len()]});
-            header.insert((*name).to_owned(), entry);
-        }
-        let header = serde_json::Value::Object(header).to_string();
-        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
     }
 
     /// Every row type's columns with three rows, as JSON lines read by its schema.
@@ -422,91 +306,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn ask_1_every_file_that_a_model_is_loaded_from_counts() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let digest = |files: &[(&str, Vec<u8>)]| {
-            let paths: Vec<_> = files
-                .iter()
-                .map(|(name, bytes)| {
-                    let path = folder.path().join(name.replace('/', "_"));
-                    std::fs::write(&path, bytes).expect("written");
-                    (*name, path, Digest::of_bytes(bytes))
-                })
-                .collect();
-            model(paths.iter().map(|(name, path, digest)| (*name, path.as_path(), *digest))).expect("digested")
-        };
-        let names = [
-            "config.json",
-            "generation_config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "tokenizer.model",
-            "special_tokens_map.json",
-            "added_tokens.json",
-            "chat_template.jinja",
-            "vocab.json",
-            "merges.txt",
-            "anything_else.bin",
-        ];
-        let weights = |tensors: &[(&str, &[u8])]| ("model.safetensors", safetensors(tensors));
-        let plain = |changed: Option<&str>| -> Vec<(&str, Vec<u8>)> {
-            let bytes = |name: &str| if changed == Some(name) { b"{ }".to_vec() } else { b"{}".to_vec() };
-            names.iter().map(|name| (*name, bytes(name))).collect()
-        };
-        let tensors: [(&str, &[u8]); 2] = [("a", b"xx"), ("b", b"y")];
-        let base = digest(&[plain(None), vec![weights(&tensors)]].concat());
-        for name in names {
-            assert_ne!(base, digest(&[plain(Some(name)), vec![weights(&tensors)]].concat()), "{name} changed");
-            let without: Vec<_> = plain(None).into_iter().filter(|(other, _)| *other != name).collect();
-            assert_ne!(base, digest(&[without, vec![weights(&tensors)]].concat()), "{name} left out");
-        }
-        for (what, tensors) in [
-            ("a value", [("a", &b"xz"[..]), ("b", b"y")]),
-            ("a name", [("a", b"xx"), ("c", b"y")]),
-            ("a shape", [("a", b"x"), ("b", b"xy")]),
-            ("values swapped", [("b", b"xx"), ("a", b"y")]),
-        ] {
-            assert_ne!(base, digest(&[plain(None), vec![weights(&tensors)]].concat()), "{what} of the weights");
-        }
-    }
-
-    #[test]
-    fn sharding_is_left_out_and_configuration_counts() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let digest = |files: &[(&str, Vec<u8>)]| {
-            let paths: Vec<_> = files
-                .iter()
-                .map(|(name, bytes)| {
-                    let path = folder.path().join(name);
-                    std::fs::write(&path, bytes).expect("written");
-                    (*name, path, Digest::of_bytes(bytes))
-                })
-                .collect();
-            model(paths.iter().map(|(name, path, digest)| (*name, path.as_path(), *digest)))
-        };
-        let config = ("config.json", b"{}".to_vec());
-        let whole = digest(&[config.clone(), ("model.safetensors", safetensors(&[("a", b"xx"), ("b", b"y")]))]);
-        let whole = whole.expect("digested");
-        let sharded = digest(&[
-            config.clone(),
-            ("model-00001-of-00002.safetensors", safetensors(&[("b", b"y")])),
-            ("model-00002-of-00002.safetensors", safetensors(&[("a", b"xx")])),
-            ("model.safetensors.index.json", b"{}".to_vec()),
-            ("README.md", b"hello".to_vec()),
-        ]);
-        assert_eq!(whole, sharded.expect("digested"));
-        assert_eq!(whole.size, 3);
-        let other = ("config.json", b"{ }".to_vec());
-        let weights = ("model.safetensors", safetensors(&[("a", b"xx"), ("b", b"y")]));
-        assert_ne!(whole, digest(&[other, weights]).expect("digested"));
-        let twice = digest(&[
-            ("model.safetensors", safetensors(&[("a", b"x")])),
-            ("model-00001-of-00001.safetensors", safetensors(&[("a", b"x")])),
-        ]);
-        assert!(twice.is_err());
-        assert!(digest(&[("model.safetensors", b"short".to_vec())]).is_err());
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
     #[cfg(target_os = "linux")]
     if paths.len() >= MANY && unwritten_bytes().is_some_and(|bytes| bytes < FOREIGN_BYTES) {
         let folder = store.folder()?;
-        if is_synced_as_a_whole(folder) {
+        if is_local(folder) {
             return nix::unistd::syncfs(folder).map_err(|errno| Error::io("write", store.root(), errno.into()));
         }
     }
@@ -42,13 +42,20 @@ pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
     })
 }
 
-/// Whether one call is known to bring all that was written to a file system to
-/// its disk. It does on local ones; behind FUSE and networks nobody promises it.
+/// Whether a file system is known to be a local disk's: one call brings all that
+/// was written to it to the disk, and no other host changes a file behind its
+/// times. Behind FUSE and networks nobody promises that.
 #[cfg(target_os = "linux")]
-fn is_synced_as_a_whole(folder: &File) -> bool {
+pub(crate) fn is_local(folder: &File) -> bool {
     use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
     let local = [BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC];
     fstatfs(folder).is_ok_and(|found| local.contains(&found.filesystem_type()))
+}
+
+/// Elsewhere it is not known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_local(_: &File) -> bool {
+    false
 }
 
 /// What this machine has in memory that is not on disk yet.

@@ -6,8 +6,8 @@
 //! since a clock tick may hide a second change.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,31 +18,14 @@ use fuseline_contract::value::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::store::{Store, seal};
+use crate::store::{Store, digest, seal};
 
-/// Files at least this large are hashed through a memory map by all cores.
-const LARGE: u64 = 1 << 20;
 /// How much older than its hashing a change must be, in nanoseconds.
 const SETTLED: i128 = 50_000_000;
 
-/// Digests a file's bytes.
-pub fn digest_file(path: &Path) -> Result<Digest> {
-    let external = |source| Error::External { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(external)?;
-    let size = file.metadata().map_err(external)?.len();
-    if size >= LARGE {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path).map_err(external)?;
-        return Ok(Digest { hash: *hasher.finalize().as_bytes(), size: hasher.count() });
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(external)?;
-    Ok(Digest::of_bytes(&bytes))
-}
-
 /// What tells that a file is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stat {
+pub(crate) struct Stat {
     device: u64,
     inode: u64,
     size: u64,
@@ -51,7 +34,7 @@ struct Stat {
 }
 
 impl Stat {
-    fn of(meta: &fs::Metadata) -> Self {
+    pub(crate) fn of(meta: &fs::Metadata) -> Self {
         let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
         Self {
             device: meta.dev(),
@@ -93,7 +76,7 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
         let remembered = known.as_ref().and_then(|known| known.files.get(&name)).filter(|(then, _)| *then == stat);
         let digest = match remembered {
             Some((_, digest)) => *digest,
-            None => digest_file(&file)?,
+            None => digest::file(&file)?,
         };
         if now - stat.changed_ns.max(stat.modified_ns) > SETTLED && digest.size == stat.size {
             settled.insert(name.clone(), (stat, digest));
@@ -142,6 +125,11 @@ fn walk(folder: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, Stat)>) -
         }
     }
     Ok(())
+}
+
+/// The last part of a path as text.
+pub(crate) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The files of a folder, sorted by name: names with paths.

@@ -8,7 +8,7 @@
 //! keys/ab/<stage key>.json   the key's own preimage, readable
 //! memo/<row function>/       results of single rows (see [`memo`])
 //! runs/<ulid>/               what was asked and done (see the ledger)
-//! index/                     rebuildable: the last key of each stage, digests of external files
+//! index/                     rebuildable: the last key of each stage, digests of external files, large blobs that were verified
 //! work/<stage key>/<attempt>/ scratch of a running attempt
 //! locks/ leases/             who works on what
 //! roots/                     pins: names whose results are kept
@@ -35,17 +35,21 @@ use crate::error::{At, Error, Result};
 
 pub mod adopt;
 pub mod content;
+pub mod digest;
 pub(crate) mod disk;
 pub mod fault;
 pub mod files;
 pub mod lease;
 pub mod manifest;
 pub mod memo;
+pub mod model;
 pub mod publish;
 pub(crate) mod remote;
 pub mod seal;
+pub mod staging;
 pub mod table;
 pub(crate) mod touch;
+mod verified;
 mod view;
 
 pub use fault::Faults;
@@ -324,22 +328,31 @@ impl Store {
         self.blob(digest).exists() || fs::read_dir(self.root.join("quarantine")).is_ok_and(|mut all| all.any(aside))
     }
 
-    /// Compares a blob's bytes with its name, once a process. A bad one is
-    /// moved aside, so that it counts as a miss.
+    /// Compares a blob's bytes with its name, once a process, a large one only
+    /// if it changed since. A bad one is moved aside, so that it counts as a miss.
     pub fn verify(&self, digest: &Digest) -> Result<()> {
         if self.known.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(digest) {
             return Ok(());
         }
         self.bring(&[*digest])?;
+        if self.was_verified(digest) {
+            self.mark_verified(digest);
+            return Ok(());
+        }
+        let before = self.stat_of_large(digest);
         let path = self.blob(digest);
-        let found = files::digest_file(&path).map_err(|error| match error {
+        let found = digest::file(&path).map_err(|error| match error {
             Error::External { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Error::BlobMissing { digest: *digest }
             }
             Error::External { path, source } => Error::io("read", &path, source),
             other => other,
         })?;
-        self.judge(digest, found)
+        self.judge(digest, found)?;
+        if before.is_some() && before == self.stat_of_large(digest) {
+            self.remember_verified(digest);
+        }
+        Ok(())
     }
 
     fn judge(&self, digest: &Digest, found: Digest) -> Result<()> {

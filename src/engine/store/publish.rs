@@ -13,55 +13,16 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use fuseline_contract::{Digest, StageError, Table};
+use fuseline_contract::{Digest, StageError};
 
 use crate::error::{At, Error, Result};
+use crate::store::Store;
 use crate::store::disk::settle;
-use crate::store::manifest::{Manifest, ManifestFile, OutputRecord, Record};
-use crate::store::{Store, content, files, table};
-
-/// An output that lies complete in an attempt's folder.
-#[derive(Debug)]
-pub struct Staged {
-    /// What it consists of.
-    pub manifest: Manifest,
-    /// Its files as they lie, in the manifest's order.
-    pub paths: Vec<PathBuf>,
-}
-
-/// Writes a table output to a file, which must not exist.
-pub fn stage_table(table: &Table, path: &Path) -> Result<Staged> {
-    let table = table::normalise(table)?;
-    let (content, columns) = content::table(&table)?;
-    let digest = table::write(&table, path)?;
-    let file = ManifestFile { name: table::FILE_NAME.to_owned(), digest };
-    let manifest = Manifest::table(content, table.n_rows() as u64, columns, vec![file]);
-    Ok(Staged { manifest, paths: vec![path.to_owned()] })
-}
-
-/// Takes a model folder that an operator has filled. Links are replaced by
-/// copies, so that nothing outside is shared with the store.
-pub fn stage_model(folder: &Path) -> Result<Staged> {
-    let (mut entries, mut paths) = (Vec::new(), Vec::new());
-    for (name, path) in files::list(folder)? {
-        let meta = fs::symlink_metadata(&path).at("read", &path)?;
-        if meta.is_symlink() || meta.nlink() > 1 {
-            let copy = path.with_extension("fuseline-copy");
-            fs::copy(&path, &copy).at("copy", &path)?;
-            fs::set_permissions(&copy, Permissions::from_mode(0o644)).at("copy", &path)?;
-            fs::rename(&copy, &path).at("copy", &path)?;
-        }
-        entries.push(ManifestFile { name, digest: files::digest_file(&path)? });
-        paths.push(path);
-    }
-    let content = content::model(
-        entries.iter().zip(&paths).map(|(file, path)| (file.name.as_str(), path.as_path(), file.digest)),
-    )?;
-    Ok(Staged { manifest: Manifest::model(content, entries), paths })
-}
+use crate::store::manifest::{OutputRecord, Record};
+use crate::store::staging::Staged;
 
 /// A stage's result that lies complete in an attempt's folder.
 #[derive(Debug)]
@@ -108,7 +69,7 @@ pub(crate) fn receive(store: &Store, from: &Path, digest: &Digest) -> Result<()>
 /// Puts bytes as a blob of their own: a log.
 pub fn put_bytes(store: &Store, bytes: &[u8]) -> Result<Digest> {
     let digest = Digest::of_bytes(bytes);
-    if !(store.has(&digest) && store.touch(&store.blob(&digest))) {
+    if !(store.has(&digest) && store.touch_blob(&digest)) {
         let (temporary, mut touched) = (store.temporary("blob"), BTreeSet::new());
         fs::write(&temporary, bytes).at("write", &temporary)?;
         settle(store, std::slice::from_ref(&temporary))?;
@@ -279,11 +240,13 @@ fn move_blob(store: &Store, from: &Path, digest: &Digest, touched: &mut BTreeSet
     if to.exists() && !store.has(digest) {
         store.quarantine(digest)?;
     }
-    if !create_only(from, &to)? && !store.touch(&to) {
+    if create_only(from, &to)? {
+        store.mark_verified(digest);
+        store.remember_verified(digest);
+    } else if !store.touch_blob(digest) {
         // The collector took it in this moment.
         return Err(Error::BlobMissing { digest: *digest });
     }
-    store.mark_verified(digest);
     touched.insert(folder);
     store.faults().pass("blob-linked").at("write", &to)
 }
@@ -330,11 +293,12 @@ mod tests {
 
     use arrow::array::Int64Array;
     use arrow::datatypes::{DataType, Field};
-    use fuseline_contract::Key;
+    use fuseline_contract::{Key, Table};
 
     use super::*;
     use crate::store::fault::POINTS;
     use crate::store::manifest::Made;
+    use crate::store::staging::{Copies, stage_model, stage_table};
     use crate::store::{Faults, Miss};
 
     const KEY: Key = Key([7; 32]);
@@ -471,7 +435,7 @@ mod tests {
         fs::create_dir_all(folder.join("sub")).expect("made");
         fs::hard_link(&own, folder.join("config.json")).expect("linked");
         std::os::unix::fs::symlink(&own, folder.join("sub/link.json")).expect("linked");
-        let staged = stage_model(&folder).expect("staged");
+        let staged = stage_model(&folder, &mut Copies::default()).expect("staged");
         let staged = vec![("model".to_owned(), staged)];
         let pending = Pending { record: Record::new(KEY, "toy", Vec::new(), false, Made::default()), staged };
         let outputs = super::publish(&store, pending).expect("published").record.outputs;

@@ -13,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use fuseline_contract::Digest;
 use nix::errno::Errno;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
@@ -32,15 +33,18 @@ impl Store {
         match self.is_fresh(&folder) {
             Ok(true) => true,
             Ok(false) => {
-                blobs().all(|blob| touch(&self.blob(&blob))) && touch(&folder) && folder.join("1.rec").exists()
+                blobs().all(|blob| self.in_passing(&blob, || touch(&self.blob(&blob))))
+                    && touch(&folder)
+                    && folder.join("1.rec").exists()
             }
             Err(_) => false,
         }
     }
 
-    /// Touches a file that is about to be relied on; false if it is gone.
-    pub(crate) fn touch(&self, path: &Path) -> bool {
-        matches!(self.is_fresh(path), Ok(true)) || touch(path)
+    /// Touches a blob that is about to be relied on; false if it is gone.
+    pub(crate) fn touch_blob(&self, digest: &Digest) -> bool {
+        let path = self.blob(digest);
+        matches!(self.is_fresh(&path), Ok(true)) || self.in_passing(digest, || touch(&path))
     }
 
     /// Whether a touch can be left out.

@@ -5,6 +5,7 @@ use fuseline_contract::StageId;
 use super::*;
 use crate::ledger::Ledger;
 use crate::store::manifest::Made;
+use crate::store::staging::{Copies, stage_model};
 use crate::store::{adopt, publish};
 
 fn store(home: &tempfile::TempDir) -> Store {
@@ -18,7 +19,7 @@ fn publish(store: &Store, key: u8, text: &str) -> Record {
     let folder = store.temporary("model");
     fs::create_dir_all(&folder).expect("made");
     fs::write(folder.join("config.json"), text).expect("written");
-    let staged = vec![("model".to_owned(), publish::stage_model(&folder).expect("staged"))];
+    let staged = vec![("model".to_owned(), stage_model(&folder, &mut Copies::default()).expect("staged"))];
     let record = Record::new(Key([key; 32]), "toy", vec![], false, Made::default());
     let record = publish::publish(store, publish::Pending { record, staged }).expect("published").record;
     fs::remove_dir_all(folder).expect("removed");

@@ -12,6 +12,7 @@ use crate::ledger::{Ledger, StageEntry};
 use crate::plan::Resources;
 use crate::store::Faults;
 use crate::store::manifest::{InputRecord, Made};
+use crate::store::staging::stage_table;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -80,7 +81,7 @@ impl Bench {
 fn publish_to(store: &Store, key: u8, rows: i64, from: &[&Record]) -> Record {
     let array = Arc::new(Int64Array::from_iter_values(0..rows));
     let table = Table::of_columns(vec![(Field::new("x", DataType::Int64, false), array)]).expect("a table");
-    let staged = publish::stage_table(&table, &store.temporary("table")).expect("staged");
+    let staged = stage_table(&table, &store.temporary("table")).expect("staged");
     let staged = vec![("rows".to_owned(), staged)];
     let made = Made { seconds: f64::from(key), ..Made::default() };
     let input = |record: &&Record| InputRecord { port: "rows".into(), artifact: record.outputs[0].artifact };

@@ -10,7 +10,8 @@ use super::fake::{Fake, TROUBLES, Trouble};
 use super::*;
 use crate::store::Miss;
 use crate::store::manifest::Made;
-use crate::store::publish::{Pending, Staged, stage_model, stage_table};
+use crate::store::publish::Pending;
+use crate::store::staging::{Copies, Staged, stage_model, stage_table};
 
 const KEY: Key = Key([7; 32]);
 
@@ -92,7 +93,7 @@ fn large_blobs_go_in_parts_and_a_stopped_upload_leaves_none() {
     std::fs::create_dir_all(&folder).expect("made");
     let bytes: Vec<u8> = (0..40_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(folder.join("weights.bin"), &bytes).expect("written");
-    let record = commit(&store, Key([9; 32]), stage_model(&folder).expect("staged"), 1);
+    let record = commit(&store, Key([9; 32]), stage_model(&folder, &mut Copies::default()).expect("staged"), 1);
     assert_eq!(bench.objects.remote().push(&store, &record).expect("pushed").blobs, 2);
     let reader = bench.reader("reader");
     let found = reader.find(&record.key).expect("there").record;
