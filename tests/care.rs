@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::crash::{SMALL, TWO, results};
-use crate::harness::{Done, Home, ran};
+use crate::harness::{Done, Home, fused, ran};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("it prints JSON")
@@ -75,6 +75,27 @@ fn room_is_counted_once_and_by_stage() {
     assert!(report["folders"]["cas"].as_u64() >= report["bytes"].as_u64(), "{report}");
     assert_eq!(report["folders"]["views"], 0, "views are links to blobs");
     assert!(home.ok(&["du", "two.yaml"]).contains("all of the store"));
+}
+
+#[test]
+fn remembered_rows_are_counted_checked_and_let_go_of_by_name() {
+    let home = fused();
+    let report = json(&home.ok(&["du", "fusion.yaml", "--json"]));
+    let rows = report["memo"].as_array().expect("a list").iter().find(|of| of["function"] == "sample");
+    let rows = rows.expect("answers are remembered")["rows"].as_u64().expect("rows");
+    assert!(rows > 0);
+    assert!(home.ok(&["du", "fusion.yaml"]).contains(&format!("sample, {rows} rows")));
+    assert!(json(&home.ok(&["fsck", "--json"]))["rows"].as_u64() >= Some(rows));
+    let look = home.ok(&["gc", "--memo", "sample", "--min-age", "0"]);
+    assert!(look.contains(&format!("would go: {rows} remembered rows of sample")), "{look}");
+    assert!(home.ok(&["gc", "--memo", "sample"]).contains("would go: 0 remembered rows of sample"));
+    let unknown = home.fuseline(&["gc", "--memo", "simple"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(
+        unknown.stderr.contains("help: rows are remembered of: ") && unknown.stderr.contains("sample"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[test]

@@ -340,6 +340,10 @@ pub enum Verb {
         /// Keep results to this size (500MB, 20GB), pins excepted; those unused for longest go first.
         #[arg(long, value_name = "SIZE", value_parser = care::bytes)]
         max_bytes: Option<u64>,
+        /// Let go of remembered rows too that were paid for before --min-age: those of this row
+        /// function (sample, logprobs; see fuseline du). May be given several times.
+        #[arg(long, value_name = "FUNCTION")]
+        memo: Vec<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use fuseline_contract::{Cause, StageError};
+use fuseline_engine::care::fsck::Damage;
 use fuseline_engine::care::gc::{self, Amount};
 use fuseline_engine::care::usage::{self, Counter};
 use fuseline_engine::care::{fsck, pins};
 use fuseline_engine::decide::Decision;
 use fuseline_engine::graph;
+use fuseline_engine::store::memo::care as rows;
 use fuseline_engine::store::{Record, Store};
 use serde_json::json;
 
@@ -31,17 +33,22 @@ pub fn fsck(store: &Path, options: fsck::Options, as_json: bool) -> anyhow::Resu
     }
     let mut text = String::new();
     for finding in &report.findings {
-        let done = if finding.repaired { "moved to quarantine/" } else { "damaged" };
+        let done = match (finding.repaired, finding.damage) {
+            (false, _) => "damaged",
+            (true, Damage::IndexWrong | Damage::RowsDamaged) => "mended",
+            (true, _) => "moved to quarantine/",
+        };
         writeln!(text, "{done}: {}: {}", finding.path.display(), finding.detail)?;
     }
     let bytes = if options.fast { "only their sizes" } else { "every byte" };
     writeln!(
         text,
-        "checked {} blobs ({}, {bytes}), {} records, {} views, {} runs",
+        "checked {} blobs ({}, {bytes}), {} records, {} views, {} remembered rows, {} runs",
         report.blobs,
         size(report.blob_bytes),
         report.records,
         report.views,
+        report.rows,
         report.runs
     )?;
     if report.quarantined_files > 0 {
@@ -97,6 +104,9 @@ pub fn gc(store: &Path, options: &gc::Options, really: bool, as_json: bool) -> a
         report.scratch.files,
         size(report.kept.bytes)
     )?;
+    for gone in &report.rows {
+        writeln!(text, "{verb}: {} remembered rows of {}, {}", gone.rows, gone.function, size(gone.bytes))?;
+    }
     if report.done {
         writeln!(
             text,
@@ -113,27 +123,32 @@ pub fn gc(store: &Path, options: &gc::Options, really: bool, as_json: bool) -> a
 pub fn du(location: &Location, pipeline: &Pipeline, as_json: bool) -> anyhow::Result<u8> {
     let setting = Setting::open(location, pipeline)?;
     let mut counter = Counter::default();
-    let mut rows = vec![["stage", "size", "not shared"].map(str::to_owned)];
+    let mut lines = vec![["stage", "size", "not shared"].map(str::to_owned)];
     let mut listed = Vec::new();
     for (node, decision) in setting.plan.nodes.iter().zip(setting.decide()) {
         let Decision::Hit { record, .. } = decision else { continue };
         let (stage, room) = (node.id.to_string(), counter.count(&record));
         listed.push(json!({"stage": stage, "bytes": room.bytes, "own_bytes": room.own_bytes}));
-        rows.push([stage, size(room.bytes), size(room.own_bytes)]);
+        lines.push([stage, size(room.bytes), size(room.own_bytes)]);
     }
     let folders = usage::of_store(&setting.store)?;
     let total: u64 = folders.iter().map(|(_, bytes)| bytes).sum();
+    let rows = rows::remembered(&setting.store)?;
     if as_json {
         let folders: serde_json::Map<_, _> = folders.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
-        let report = json!({"stages": listed, "bytes": counter.total, "store_bytes": total, "folders": folders});
+        let report =
+            json!({"stages": listed, "bytes": counter.total, "store_bytes": total, "folders": folders, "memo": rows});
         return exit::print(&serde_json::to_string_pretty(&report)?);
     }
-    rows.push(["all of the pipeline".into(), size(counter.total), String::new()]);
-    rows.push(["all of the store".into(), size(total), String::new()]);
+    lines.push(["all of the pipeline".into(), size(counter.total), String::new()]);
+    lines.push(["all of the store".into(), size(total), String::new()]);
     for (name, bytes) in folders.into_iter().filter(|(_, bytes)| *bytes > 0) {
-        rows.push([format!("  {name}"), size(bytes), String::new()]);
+        lines.push([format!("  {name}"), size(bytes), String::new()]);
+        for of in rows.iter().filter(|of| name == "memo" && of.rows > 0) {
+            lines.push([format!("    {}, {} rows", of.function, of.rows), size(of.bytes), String::new()]);
+        }
     }
-    exit::print(&columns(&rows)?)
+    exit::print(&columns(&lines)?)
 }
 
 /// Keeps the results of a stage under a name.

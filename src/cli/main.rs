@@ -84,12 +84,13 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Verb::Fsck { fast, repair, json } => {
             care::fsck(&location.store, fuseline_engine::care::fsck::Options { fast: *fast, repair: *repair }, *json)
         }
-        Verb::Gc { yes, keep_runs, min_age, forget_inputs, max_bytes, json } => {
+        Verb::Gc { yes, keep_runs, min_age, forget_inputs, max_bytes, memo, json } => {
             let options = fuseline_engine::care::gc::Options {
                 keep_runs: *keep_runs,
                 min_age: *min_age,
                 forget_inputs: *forget_inputs,
                 max_bytes: *max_bytes,
+                memo: memo.clone(),
                 ..fuseline_engine::care::gc::Options::default()
             };
             care::gc(&location.store, &options, *yes, *json)

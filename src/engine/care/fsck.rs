@@ -1,10 +1,11 @@
 //! Whether a store is whole: every blob against its name, records against
 //! blobs and manifests, views against blobs, everything sealed against its
-//! seal.
+//! seal, every remembered row against its check.
 //!
 //! What a killed process leaves is no damage: it is counted, and the collector
 //! removes it. With repair, what is damaged moves to `quarantine/`, where it
-//! can be studied, and counts as a miss from then on.
+//! can be studied, and counts as a miss from then on; the whole rows of a
+//! damaged segment of the row memo stay.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,6 +19,7 @@ use serde_json::Value as Json;
 use crate::care::inventory::{self, Blob, entries, name};
 use crate::error::{At, Error, Result};
 use crate::ledger::RunEntry;
+use crate::store::memo::care::{self as rows, Wrong};
 use crate::store::{Manifest, OutputRecord, Record, Store, digest, seal};
 
 /// What to do.
@@ -47,6 +49,10 @@ pub enum Damage {
     ViewWrong,
     /// A note of a key, a run, a file or a pin that cannot be read.
     Unreadable,
+    /// A segment of the row memo with rows that are damaged.
+    RowsDamaged,
+    /// The index of a segment that does not lead to its rows.
+    IndexWrong,
 }
 
 /// Something that is wrong.
@@ -58,7 +64,7 @@ pub struct Finding {
     pub path: PathBuf,
     /// What is wrong, and what it means.
     pub detail: String,
-    /// It was moved aside.
+    /// It was moved aside; an index was made anew.
     pub repaired: bool,
 }
 
@@ -73,6 +79,8 @@ pub struct Report {
     pub records: u64,
     /// Views.
     pub views: u64,
+    /// Remembered rows.
+    pub rows: u64,
     /// Runs in the ledger.
     pub runs: u64,
     /// Files that processes at work now or killed ones left, for the collector.
@@ -96,6 +104,7 @@ pub fn fsck(store: &Store, options: Options) -> Result<Report> {
     let corrupt = check.blobs()?;
     check.records(&corrupt)?;
     check.views()?;
+    check.rows()?;
     check.notes()?;
     check.ledger()?;
     for folder in ["tmp", "work"] {
@@ -188,6 +197,26 @@ impl Check<'_> {
                 let detail = "its files are not those of its model: it is made anew when it is asked for";
                 self.found(Damage::ViewWrong, &view, detail.to_owned())?;
             }
+        }
+        Ok(())
+    }
+
+    /// The row memo, segment by segment.
+    fn rows(&mut self) -> Result<()> {
+        let fast = self.options.fast;
+        let segments = rows::segments(self.store)?;
+        let checked: Vec<_> = segments.par_iter().map(|segment| rows::check(segment, fast)).collect();
+        for (segment, checked) in segments.iter().zip(checked) {
+            let checked = checked?;
+            self.report.rows += checked.rows;
+            let (damage, detail) = match &checked.wrong {
+                None => continue,
+                Some(Wrong::Rows(detail)) => (Damage::RowsDamaged, detail.clone()),
+                Some(Wrong::Index) => (Damage::IndexWrong, "its index does not lead to its rows".to_owned()),
+            };
+            let repaired = self.options.repair && rows::mend(self.store, segment)?;
+            let path = segment.rows.strip_prefix(self.store.root()).unwrap_or(&segment.rows).to_owned();
+            self.report.findings.push(Finding { damage, path, detail, repaired });
         }
         Ok(())
     }

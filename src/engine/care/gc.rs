@@ -8,8 +8,8 @@
 //! Nothing is deleted at once: candidates move to `trash/<generation>/`, records
 //! before blobs, so that a crash leaves blobs without a record, never the
 //! reverse. One that was touched before it moved goes back. The next collection
-//! deletes the generations before it. The row memo is left alone: it is the
-//! most expensive data of all.
+//! deletes the generations before it. The row memo is left alone, since it is the
+//! most expensive data of all, but for functions that are named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,6 +26,7 @@ use crate::care::pins;
 use crate::error::{At, Error, Result};
 use crate::ledger;
 use crate::store::lease::{Asked, GC, RUN, Watch};
+use crate::store::memo::care::{self as rows, Remembered};
 use crate::store::touch::TOUCH_EVERY;
 use crate::store::{Record, Store, publish, seal};
 
@@ -33,6 +34,9 @@ use crate::store::{Record, Store, publish, seal};
 pub const KEEP_RUNS: usize = 5;
 /// How long after its last use a result is kept: longer than any stage runs.
 pub const MIN_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// By how much the times of files may be behind the clock.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What to keep.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Options {
     pub forget_inputs: bool,
     /// Room for blobs; where they take more, unpinned results go, those used longest ago first.
     pub max_bytes: Option<u64>,
+    /// Row functions whose rows go too if they were written before that time.
+    pub memo: Vec<String>,
     /// Against which ages are taken.
     pub now: SystemTime,
 }
@@ -52,7 +58,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let now = SystemTime::now();
-        Self { keep_runs: KEEP_RUNS, min_age: MIN_AGE, forget_inputs: false, max_bytes: None, now }
+        let (forget_inputs, max_bytes, memo) = (false, None, Vec::new());
+        Self { keep_runs: KEEP_RUNS, min_age: MIN_AGE, forget_inputs, max_bytes, memo, now }
     }
 }
 
@@ -100,6 +107,8 @@ pub struct Report {
     pub blobs: Amount,
     /// Blobs that stay.
     pub kept: Amount,
+    /// Remembered rows, of the functions that were named.
+    pub rows: Vec<Remembered>,
     /// What processes left that were killed.
     pub scratch: Amount,
     /// What earlier collections had put in the trash, deleted now.
@@ -108,6 +117,14 @@ pub struct Report {
 
 /// Collects, or only says what it would.
 pub fn gc(store: &Store, options: &Options, really: bool) -> Result<Report> {
+    let functions = rows::functions(store)?;
+    if let Some(unknown) = options.memo.iter().find(|name| !functions.contains(name)) {
+        let known = match functions.is_empty() {
+            true => "no rows are remembered".to_owned(),
+            false => format!("rows are remembered of: {}", functions.join(", ")),
+        };
+        return Err(Error::Stage(StageError::input(format!("no row of {unknown:?} is remembered")).hint(known)));
+    }
     if !really {
         return Collector::look(store, options)?.run(&mut |_, _| Ok(Moved::Would));
     }
@@ -260,7 +277,7 @@ impl<'a> Collector<'a> {
         // A run that goes on leaves untouched what was touched lately.
         let runs = leases.iter().any(|(name, _)| name.starts_with(RUN));
         let before = |age| options.now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut guard = if runs { before(TOUCH_EVERY + TOUCH_EVERY / 24) } else { options.now };
+        let mut guard = before(if runs { TOUCH_EVERY + TOUCH_EVERY / 24 } else { TICK });
         for key in &live {
             // Blobs that it has stored and no record names yet.
             if let Some(meta) = stat(&store.work(key))? {
@@ -321,6 +338,10 @@ impl<'a> Collector<'a> {
                 true => report.blobs.add(blob.meta.len()),
                 false => report.kept.add(blob.meta.len()),
             }
+        }
+        for function in &self.options.memo {
+            let mut gone = |path: &Path| Ok(discard(path, None)? != Moved::Stays);
+            report.rows.push(rows::forget(self.store, function, self.floor, &mut gone)?);
         }
         self.scratch(&left, &marked.keys, &mut report, discard)?;
         Ok(report)

@@ -346,3 +346,32 @@ fn while_a_run_goes_on_what_was_touched_within_a_day_stays() {
     bench.collect(1, soon);
     assert!(bench.keys().is_empty());
 }
+
+#[test]
+fn remembered_rows_go_only_by_name_and_age_and_lie_in_the_trash_at_first() {
+    use crate::store::memo::RowMemo;
+    let bench = Bench::new();
+    let key = fuseline_contract::RowKey([1; 32]);
+    for function in ["judge", "sample"] {
+        let memo = RowMemo::open(&bench.store, function).expect("opens");
+        memo.put(&key, b"an answer", false).expect("put");
+    }
+    let known = |function: &str| {
+        let memo = RowMemo::open(&bench.other(), function).expect("opens");
+        memo.get_many(&[key], &mut |_, row| row == b"an answer").expect("looked").found == 1
+    };
+    assert_eq!(bench.collect(1000, |_| {}).rows, []);
+    let named = |options: &mut Options| options.memo = vec!["sample".into()];
+    assert_eq!(bench.collect(10, named).rows[0].rows, 0, "they are young");
+    assert!(known("sample") && known("judge"));
+    let gone = bench.collect(20, named).rows;
+    assert_eq!((gone.len(), gone[0].function.as_str(), gone[0].rows), (1, "sample", 1));
+    assert!(!known("sample") && known("judge"));
+    let trash = bench.home.path().join("trash");
+    let generation = paths(&trash).expect("listed").next().expect("a generation");
+    assert_eq!(paths(&generation.join("memo/sample")).expect("listed").count(), 2, "rows and index");
+    let mut options = Options::default();
+    options.memo.push("simple".into());
+    let error = gc(&bench.store, &options, false).expect_err("unknown");
+    assert!(error.hint().is_some_and(|hint| hint.contains("judge, sample")), "{error}");
+}

@@ -7,10 +7,10 @@
 //! whom one is taken away looks again.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::store::memo::index::{self, Entry};
 use crate::store::memo::record;
 use crate::store::memo::segment::{self, Segment};
@@ -29,6 +29,16 @@ pub(crate) fn hold_off(folder: &Path) -> Option<File> {
     lock.lock().ok().map(|()| lock)
 }
 
+/// Waits until nobody merges, and keeps others from it while the result lives.
+pub(crate) fn exclude(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let lock = File::options().create(true).append(true).open(&path).at("open", &path)?;
+    match lock.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(Error::io("lock", &path, error)),
+        _ => Ok(lock),
+    }
+}
+
 /// Merges the small segments of a folder to ones of at most `segment_bytes`,
 /// unless another process does so at this moment.
 pub(crate) fn compact(store: &Store, folder: &Path, segment_bytes: u64) -> Result<()> {
@@ -40,6 +50,7 @@ pub(crate) fn compact(store: &Store, folder: &Path, segment_bytes: u64) -> Resul
     if lock.try_lock().is_err() {
         return Ok(());
     }
+    segment::sweep(folder)?;
     // What was listed before the lock may be merged by now.
     let mut group: Vec<Segment> = Vec::new();
     let mut bytes = 0;
@@ -101,7 +112,13 @@ fn merge(store: &Store, folder: &Path, group: &[Segment]) -> Result<()> {
             }
         });
     }
-    let synced = written.and_then(|()| out.into_inner().map_err(|error| error.into_error())?.sync_all());
+    let newest = group.iter().filter_map(|segment| fs::metadata(&segment.rows).ok()?.modified().ok()).max();
+    let synced = written.and_then(|()| {
+        let out = out.into_inner().map_err(|error| error.into_error())?;
+        // Rows grow no younger by being merged.
+        newest.map_or(Ok(()), |newest| out.set_modified(newest))?;
+        out.sync_all()
+    });
     if synced.is_err() {
         let _ = fs::remove_file(&temporary);
     }

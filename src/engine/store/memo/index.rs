@@ -136,6 +136,11 @@ impl Index {
         Ok(Some(Self { file, entries: entries as usize, fences: fences.collect(), covered }))
     }
 
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.entries
+    }
+
     /// Reads a block; nothing if it is damaged.
     fn block(&self, block: usize) -> io::Result<Option<Vec<Entry>>> {
         let first = block * BLOCK;

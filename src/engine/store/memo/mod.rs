@@ -25,6 +25,7 @@ use fuseline_contract::RowKey;
 use crate::error::{At, Error, Result};
 use crate::store::{Store, disk};
 
+pub mod care;
 mod compact;
 mod index;
 mod journal;

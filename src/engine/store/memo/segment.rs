@@ -92,10 +92,32 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<Segment>> {
     Ok(segments.collect())
 }
 
+/// Removes indexes without rows, which a process that was killed while it
+/// removed a segment left. Nobody may merge meanwhile.
+pub(crate) fn sweep(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).at("read", folder)? {
+        let path = entry.at("read", folder)?.path();
+        if path.extension().is_some_and(|extension| extension == INDEX) && !path.with_extension(ROWS).exists() {
+            let _ = fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
 /// What is known of a segment's rows.
 pub(crate) enum Entries {
     Index(Index),
     Scanned(Vec<Entry>),
+}
+
+impl Entries {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Index(index) => index.len() as u64,
+            Self::Scanned(entries) => entries.len() as u64,
+        }
+    }
 }
 
 impl Segment {
@@ -103,14 +125,15 @@ impl Segment {
         Self { rows: folder.join(format!("{stem}.{ROWS}")), sealed: false }
     }
 
-    fn index(&self) -> PathBuf {
+    /// Where its index lies, once it is complete.
+    pub(crate) fn index(&self) -> PathBuf {
         self.rows.with_extension(INDEX)
     }
 
     /// What it holds; nothing if it was merged away meanwhile. An index that is
     /// damaged, or knows of fewer bytes than there are, is made anew.
     pub(crate) fn entries(&self, store: &Store) -> Result<Option<Entries>> {
-        let Some(mut file) = self.open()? else { return Ok(None) };
+        let Some(file) = self.open()? else { return Ok(None) };
         if self.sealed
             && let Ok(index) = File::open(self.index())
             && let Some(index) = Index::open(index).at("read", &self.rows)?
@@ -118,7 +141,7 @@ impl Segment {
         {
             return Ok(Some(Entries::Index(index)));
         }
-        self.scan(store, &mut file).map(|entries| Some(Entries::Scanned(entries)))
+        self.scan(store, &file).map(|entries| Some(Entries::Scanned(entries)))
     }
 
     /// Finds sorted prefixes among its rows; false if it was merged away meanwhile.
@@ -129,8 +152,8 @@ impl Segment {
             Some(Entries::Index(index)) => {
                 if !index.find(wanted, found).at("read", &self.rows)? {
                     // What was found so far is found again.
-                    let Some(mut file) = self.open()? else { return Ok(false) };
-                    index::find(&self.scan(store, &mut file)?, wanted, found);
+                    let Some(file) = self.open()? else { return Ok(false) };
+                    index::find(&self.scan(store, &file)?, wanted, found);
                 }
             }
         }
@@ -145,7 +168,7 @@ impl Segment {
             Some(Entries::Index(index)) => match index.all().at("read", &self.rows)? {
                 Some(entries) => Ok(Some(entries)),
                 None => match self.open()? {
-                    Some(mut file) => self.scan(store, &mut file).map(Some),
+                    Some(file) => self.scan(store, &file).map(Some),
                     None => Ok(None),
                 },
             },
@@ -162,7 +185,7 @@ impl Segment {
     }
 
     /// Reads all its records, and makes a complete segment's index anew.
-    fn scan(&self, store: &Store, file: &mut File) -> Result<Vec<Entry>> {
+    fn scan(&self, store: &Store, file: &File) -> Result<Vec<Entry>> {
         let (entries, _, length) = scan(file).at("read", &self.rows)?;
         if self.sealed {
             // It is only slower without.
@@ -195,7 +218,7 @@ impl Segment {
     /// the index. Does nothing while the writer lives.
     pub(crate) fn recover(&self, store: &Store) -> Result<()> {
         let here = self.rows.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(&this_host()));
-        let mut file = File::options().read(true).append(true).open(&self.rows).at("open", &self.rows)?;
+        let file = File::options().read(true).append(true).open(&self.rows).at("open", &self.rows)?;
         let meta = file.metadata().at("read", &self.rows)?;
         let lost = meta.modified().is_ok_and(|when| when.elapsed().is_ok_and(|age| age > LOST_AFTER));
         let dead = match file.try_lock() {
@@ -203,25 +226,32 @@ impl Segment {
             Err(fs::TryLockError::WouldBlock) => false,
             Err(fs::TryLockError::Error(_)) => lost,
         };
-        // Another process may have done all this meanwhile.
+        // Another process may have done all this meanwhile, and merged the segment away, its index
+        // last: so the index is looked for first.
+        let complete = self.index().exists();
         let there = fs::metadata(&self.rows).is_ok_and(|now| (now.dev(), now.ino()) == (meta.dev(), meta.ino()));
-        if !dead || !there || self.index().exists() {
+        if !dead || complete || !there {
             return Ok(());
         }
-        let (entries, end, length) = scan(&mut file).at("read", &self.rows)?;
+        let (scanned, synced) = std::thread::scope(|scope| {
+            // The disk takes its time while the rows are read.
+            let synced = scope.spawn(|| file.sync_all());
+            (scan(&file), synced.join().expect("a sync does not panic"))
+        });
+        let (entries, end, length) = scanned.at("read", &self.rows)?;
         if entries.is_empty() {
             return self.remove();
         }
+        synced.at("write", &self.rows)?;
         if end < length {
-            file.set_len(end).at("write", &self.rows)?;
+            file.set_len(end).and_then(|()| file.sync_all()).at("write", &self.rows)?;
         }
-        file.sync_all().at("write", &self.rows)?;
         self.write_index(store, &entries, end)
     }
 }
 
 /// The rows of a file, settled; the end of the last whole one, and of the file.
-fn scan(file: &mut File) -> io::Result<(Vec<Entry>, u64, u64)> {
+fn scan(mut file: &File) -> io::Result<(Vec<Entry>, u64, u64)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let mut entries = Vec::new();
