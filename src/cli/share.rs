@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fuseline_contract::StageError;
 use fuseline_engine::Decision;
+use fuseline_engine::error::Error;
 use fuseline_engine::graph::Graph;
 use fuseline_engine::select::Selector;
 use fuseline_engine::store::Remote;
@@ -17,15 +18,23 @@ use crate::setting::Setting;
 pub fn push(location: &Location, pipeline: &Pipeline, url: &str, targets: &[String]) -> anyhow::Result<u8> {
     let remote = Remote::open(url)?;
     let setting = Setting::open(location, pipeline)?;
+    let _spared = setting.store.spare("push");
     let (mut stages, mut new, mut blobs, mut bytes) = (0, 0, 0, 0);
-    let mut unmade = Vec::new();
+    let (mut unmade, mut lost) = (Vec::new(), Vec::new());
     let decisions = setting.decide();
     for index in wanted(&setting, targets)? {
         let Decision::Hit { record, .. } = &decisions[index] else {
             unmade.push(setting.plan.nodes[index].id.to_string());
             continue;
         };
-        let pushed = remote.push(&setting.store, record)?;
+        let pushed = match remote.push(&setting.store, record) {
+            // A collection that began before took it.
+            Err(Error::BlobMissing { .. } | Error::BlobCorrupt { .. }) => {
+                lost.push(setting.plan.nodes[index].id.to_string());
+                continue;
+            }
+            pushed => pushed?,
+        };
         stages += 1;
         new += usize::from(pushed.is_new);
         blobs += pushed.blobs;
@@ -33,6 +42,7 @@ pub fn push(location: &Location, pipeline: &Pipeline, url: &str, targets: &[Stri
     }
     setting.warn();
     say_unmade("have no result yet and were left out", &unmade);
+    say_unmade("lost their results, to damage or a collection, and were left out (run the pipeline again)", &lost);
     exit::print(&format!("{stages} stages, {new} of them new; sent {blobs} files, {}\n", size(bytes)))
 }
 
@@ -40,17 +50,17 @@ pub fn push(location: &Location, pipeline: &Pipeline, url: &str, targets: &[Stri
 pub fn pull(location: &Location, pipeline: &Pipeline, url: &str, targets: &[String]) -> anyhow::Result<u8> {
     let location = Location { store: location.store.clone(), remote: Some(url.to_owned()) };
     let setting = Setting::open(&location, pipeline)?;
+    setting.store.prepare()?;
+    let _spared = setting.store.spare("pull");
     let remote = setting.store.remote().expect("it was given");
     let decisions = fuseline_engine::decide(&setting.plan, &setting.store);
     let (mut here, mut fetched, mut bytes) = (0, 0, 0);
     let mut unmade = Vec::new();
     for index in wanted(&setting, targets)? {
         match &decisions[index] {
-            Decision::Hit { here: true, .. } => here += 1,
+            Decision::Hit { record, here: true, .. } if setting.store.rely_on(record) => here += 1,
             Decision::Hit { record, .. } => {
-                let brought = record.outputs.iter().try_for_each(|o| setting.store.verify_artifact(&o.artifact));
-                if brought.is_ok() {
-                    setting.store.take_over(record)?;
+                if setting.store.pull(record)? {
                     fetched += 1;
                     bytes += record.outputs.iter().map(|output| output.size_bytes()).sum::<u64>();
                 }

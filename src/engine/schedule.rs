@@ -365,6 +365,10 @@ impl<'a> Driver<'a> {
         match verdict {
             Verdict::Hit(found) if found.here && !self.shared.store.rely_on(&found.record) => self.decide(index),
             Verdict::Hit(found) => {
+                if !found.here {
+                    // Made elsewhere: what later differs from it is explained here.
+                    self.shared.store.remember_key(&stage)?;
+                }
                 if self.left_over.contains(&stage.key) {
                     stage::sweep(self.shared.store, &stage.key);
                 }

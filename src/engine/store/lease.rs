@@ -245,6 +245,16 @@ impl Store {
         }
     }
 
+    /// Keeps collectors off what is read or brought while the claim lives, as a
+    /// run does. None in a store that cannot be written to: nobody collects there.
+    pub fn spare(&self, what: &str) -> Option<Claim> {
+        let id = ulid::Ulid::new();
+        match self.try_claim(&format!("{RUN}{what}-{id}"), what, &mut Watch::default()) {
+            Ok(Asked::Ours(claim)) => Some(claim),
+            _ => None,
+        }
+    }
+
     /// Removes a lease that was judged stale, unless it is another one by now.
     fn take_away(&self, path: &Path, judged: Option<&Lease>) -> Result<()> {
         let taken = self.temporary("stale-lease");

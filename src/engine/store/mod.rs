@@ -300,9 +300,8 @@ impl Store {
 
     /// Makes a remote store's record one of this store, once all its blobs are here.
     pub fn take_over(&self, record: &Record) -> Result<()> {
-        if self.remote().is_none() || self.lost(record).is_some() {
-            return Ok(());
-        }
+        let Some(remote) = self.remote().filter(|_| self.lost(record).is_none()) else { return Ok(()) };
+        remote.bring_preimage(self, &record.key);
         match self.record(&record.key) {
             Some(known) if known.same_outputs(record) => Ok(()),
             known => {

@@ -26,7 +26,7 @@ pub(crate) const TOUCH_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Store {
     /// Tells the collector that a result is relied on; false if it is gone.
-    pub(crate) fn rely_on(&self, record: &Record) -> bool {
+    pub fn rely_on(&self, record: &Record) -> bool {
         let folder = self.records(&record.key);
         let blobs = || record.outputs.iter().flat_map(|output| output.blobs());
         // The folder is touched last, so a fresh one vouches for the blobs.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! v1/cas/ab/<64 hex>                       blobs
+//! v1/keys/ab/<stage key>.json              what a key was made of
 //! v1/ac/ab/<stage key>/<record digest>.rec action records
 //! ```
 //!
@@ -32,6 +33,7 @@ use crate::store::{Store, publish};
 mod address;
 #[cfg(test)]
 pub(crate) mod fake;
+mod pull;
 mod push;
 
 pub use push::Pushed;
@@ -335,6 +337,11 @@ impl Remote {
     fn blob(&self, digest: &Digest) -> ObjectPath {
         let hex = digest.hex();
         self.at(&["cas", &hex[..2], &hex])
+    }
+
+    fn preimage(&self, key: &Key) -> ObjectPath {
+        let hex = key.to_string();
+        self.at(&["keys", &hex[..2], &format!("{hex}.json")])
     }
 
     fn records(&self, key: &Key) -> ObjectPath {

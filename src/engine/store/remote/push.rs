@@ -1,4 +1,5 @@
-//! Sending results up: blobs first, each once, then the record.
+//! Sending results up: blobs first, each once, then what the key was made of,
+//! then the record.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -28,8 +29,13 @@ pub struct Pushed {
 
 impl Remote {
     /// Sends a record of a store with all its blobs, those that are not there yet.
-    /// Every blob is compared with its name before it goes.
+    /// Every blob is compared with its name before it goes. A record or blob that is
+    /// gone, taken by a collector say, is [`Error::BlobMissing`].
     pub fn push(&self, store: &Store, record: &Record) -> Result<Pushed> {
+        if !store.rely_on(record) {
+            let digest = store.lost(record).map_or(record.outputs[0].artifact, |(_, digest)| digest);
+            return Err(Error::BlobMissing { digest });
+        }
         record.outputs.iter().try_for_each(|output| store.verify_artifact(&output.artifact))?;
         let blobs: HashSet<Digest> = record.outputs.iter().flat_map(OutputRecord::blobs).collect();
         let pushed = self.runtime.block_on(async {
@@ -49,10 +55,18 @@ impl Remote {
                     pushed.bytes += digest.size;
                 }
             }
+            let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            if store.key_parts(&record.key).is_some()
+                && let Ok(bytes) = fs::read(store.preimage(&record.key))
+            {
+                match patiently(self.objects.put_opts(&self.preimage(&record.key), bytes.into(), create())).await {
+                    Ok(_) | Err(Fault::Exists) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
             let bytes = record.bytes();
             let location = self.records(&record.key).join(format!("{}.rec", Digest::of_bytes(&bytes).hex()));
-            let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            pushed.is_new = match patiently(self.objects.put_opts(&location, bytes.into(), create)).await {
+            pushed.is_new = match patiently(self.objects.put_opts(&location, bytes.into(), create())).await {
                 Ok(_) => true,
                 Err(Fault::Exists) => false,
                 Err(fault) => return Err(fault),
@@ -75,7 +89,10 @@ impl Remote {
 
     async fn upload(&self, store: &Store, digest: &Digest) -> Result<(), Fault> {
         let (from, location) = (store.blob(digest), self.blob(digest));
-        let here = |error| Fault::Here(Error::io("read", &from, error));
+        let here = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => Fault::Here(Error::BlobMissing { digest: *digest }),
+            _ => Fault::Here(Error::io("read", &from, error)),
+        };
         if digest.size <= PART {
             let bytes = fs::read(&from).map_err(here)?;
             return within(UPLOAD, self.objects.put(&location, bytes.into())).await.map(|_| ());

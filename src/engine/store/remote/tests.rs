@@ -155,6 +155,84 @@ fn the_first_record_answers_and_one_here_comes_before() {
 }
 
 #[test]
+fn what_a_key_was_made_of_goes_with_its_result() {
+    let bench = Bench::new(3);
+    let maker = bench.store("maker");
+    assert_eq!(bench.objects.paths("/keys/").len(), 0, "nothing was known of it");
+    let parts = fuseline_contract::value::Value::map([("lr", 1_u32.into())]);
+    maker.remember_key(&crate::key::StageKey { key: KEY, parts }).expect("written");
+    let record = maker.lookup(&KEY).expect("made");
+    bench.objects.remote().push(&maker, &record).expect("pushed");
+    let reader = bench.reader("reader");
+    assert!(reader.pull(&reader.find(&KEY).expect("there").record).expect("brought"));
+    assert_eq!(reader.key_parts(&KEY), Some(serde_json::json!({"lr": 1})));
+    // A damaged one is left aside, and the result comes all the same.
+    let path = bench.objects.paths("/keys/").remove(0);
+    bench.objects.write(&path, b"{}");
+    let other = bench.reader("other");
+    assert!(other.pull(&record).expect("brought"));
+    assert_eq!(other.key_parts(&KEY), None);
+}
+
+#[test]
+fn ask_28_a_push_meets_a_collection_and_sends_all_or_says_what_went() {
+    for taken in 0..3 {
+        let bench = Bench { home: tempfile::tempdir().expect("a folder"), objects: Fake::new() };
+        let store = bench.store("maker");
+        let record = publish_table(&store, 3000, 1);
+        let mut blobs = record.outputs[0].blobs();
+        match blobs.nth(taken) {
+            Some(blob) => std::fs::remove_file(store.blob(&blob)).expect("taken"),
+            None => std::fs::remove_dir_all(store.records(&KEY)).expect("taken"),
+        }
+        let lost = bench.objects.remote().push(&store, &record).expect_err("it is not all there");
+        assert!(matches!(lost, Error::BlobMissing { .. }), "{lost}");
+        assert_eq!(bench.objects.paths(".rec").len(), 0, "no record names what did not go");
+    }
+}
+
+/// What is here but for its record is what a collector takes first.
+#[test]
+fn ask_28_a_pull_while_collections_go_on_loses_nothing() {
+    use crate::care::gc::{Options, gc};
+    let bench = Bench::new(3000);
+    let record = bench.store("maker").lookup(&KEY).expect("made");
+    let reader = bench.reader("reader");
+    let stop = AtomicBool::new(false);
+    /// Ends the collections, also when the test fails.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(50 * 24 * 3600);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let options = Options { min_age: Duration::ZERO, keep_runs: 0, ..Options::default() };
+                gc(&bench.store("reader"), &options, true).expect("collected");
+            }
+        });
+        let _end = End(&stop);
+        for round in 0..15 {
+            // Another process each time.
+            let puller = bench.reader("reader");
+            let spared = puller.spare("pull").expect("writable");
+            assert!(puller.pull(&record).expect("brought"), "round {round}");
+            let here = bench.store("reader").lookup(&KEY).map(|here| here.outputs);
+            assert_eq!(here.as_ref(), Ok(&record.outputs), "round {round}");
+            drop(spared);
+            let _ = std::fs::remove_dir_all(reader.records(&KEY));
+            for blob in record.outputs[0].blobs() {
+                // Unless a collector has it just now.
+                let _ = std::fs::File::open(reader.blob(&blob)).and_then(|file| file.set_modified(long_ago));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_damaged_blob_here_is_fetched_again() {
     let bench = Bench::new(3000);
     let maker = bench.store("maker");
