@@ -1,6 +1,7 @@
 //! Whole-program tests, in one binary so that there is one link.
 
 mod bad_input;
+mod bucket;
 mod care;
 mod cli;
 mod command;

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::bucket::{Bucket, Trouble};
 use crate::harness::{Done, Home, fused};
 
 const PIPELINE: &str = "\
@@ -60,6 +61,16 @@ fn ask_4_two_stores_share_results_across_pipelines() {
     assert!(reader.ok(&["pull", "p.yaml", &url]).starts_with("2 stages fetched"));
     assert!(reader.ok(&["plan", "p.yaml"]).contains("3 cached, 0 to run"));
     assert!(reader.ok(&["pull", "p.yaml", &url]).contains("0 stages fetched, 0 B; 3 were here"));
+
+    // What the keys were made of came along: a change is explained where nothing was ever made.
+    let keys = |home: &Home| -> Vec<PathBuf> {
+        let named = |path: PathBuf| PathBuf::from(path.file_name().expect("a name"));
+        objects(&home.path("store/keys")).into_iter().map(named).collect()
+    };
+    assert_eq!(keys(&reader), keys(&maker));
+    reader.write("p.yaml", PIPELINE.replace("reverse_word: 40", "reverse_word: 41"));
+    let why = reader.ok(&["why", "p.yaml", "lessons"]);
+    assert!(why.contains("40") && why.contains("41"), "{why}");
 }
 
 #[test]
@@ -203,16 +214,14 @@ fn a_bucket_of_s3_is_shared() {
     let port = port();
     let Some(_server) = serve("venv/bin/moto_server", &["-p".into(), port.to_string()], port) else { return };
     ask(port, "PUT /bucket HTTP/1.1");
-    let mut variables: Vec<(&str, String)> = AWS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    variables.push(("AWS_ENDPOINT", format!("http://127.0.0.1:{port}")));
-    through("S3", "s3://bucket/team", &variables);
+    through("S3", "s3://bucket/team", &as_s3(port));
 }
 
 #[test]
 fn a_container_of_azure_is_shared() {
     let port = port();
     let folder = tempfile::tempdir().expect("a folder");
-    let arguments = ["--silent", "--skipApiVersionCheck", "--inMemoryPersistence", "--blobPort"];
+    let arguments = ["--silent", "--skipApiVersionCheck", "--blobPort"];
     let mut arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
     arguments.extend([port.to_string(), "--location".to_owned(), folder.path().display().to_string()]);
     let Some(_server) = serve("node_modules/.bin/azurite-blob", &arguments, port) else { return };
@@ -233,6 +242,81 @@ fn a_container_of_azure_is_shared() {
         ("AZURE_ALLOW_HTTP", "true".to_owned()),
     ];
     through("Azure", "az://shared/team", &variables);
+}
+
+/// What a client needs to take a port of this machine for S3.
+fn as_s3(port: u16) -> Vec<(&'static str, String)> {
+    let mut variables: Vec<(&str, String)> = AWS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    variables.push(("AWS_ENDPOINT", format!("http://127.0.0.1:{port}")));
+    variables
+}
+
+#[test]
+fn a_bucket_of_google_is_shared() {
+    let bucket = Bucket::new();
+    // The account of a server that asks for none.
+    let account = serde_json::json!({
+        "gcs_base_url": format!("http://127.0.0.1:{}", bucket.port),
+        "disable_oauth": true,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    });
+    through("GCS", "gs://bucket/team", &[("GOOGLE_SERVICE_ACCOUNT_KEY", account.to_string())]);
+    assert_eq!(bucket.count("team/v1/ac/"), 3, "each record once");
+}
+
+#[test]
+fn a_bucket_that_fails_in_any_way_never_fails_a_run_and_never_gives_another_result() {
+    let maker = Home::new();
+    // Enough rows that their blob is not among what is asked for first.
+    let pipeline = PIPELINE.replace("reverse_word: 40", "reverse_word: 400");
+    maker.write("p.yaml", &pipeline);
+    maker.ok(&["run", "p.yaml"]);
+    let table = maker.ok(&["table", "p.yaml"]);
+    let bucket = Bucket::new();
+    let with = |home: &Home, arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        Done::of(command.envs(as_s3(bucket.port)).output().expect("the program starts"))
+    };
+    let url = "s3://bucket/team";
+    // What cannot be written is said; nothing is left that names what is not there.
+    bucket.set(Trouble::ReadOnly);
+    let refused = with(&maker, &["push", "p.yaml", url]);
+    assert_eq!((refused.code, bucket.count("")), (Some(3), 0), "{}", refused.stderr);
+    bucket.set(Trouble::None);
+    assert_eq!(with(&maker, &["push", "p.yaml", url]).code, Some(0));
+
+    // Another query: its input must come from elsewhere, or be made.
+    let changed = pipeline.replace("count(*) AS n", "count(*) + 1 AS n");
+    for trouble in [
+        Trouble::None,
+        Trouble::Fails,
+        Trouble::BreaksOff,
+        Trouble::Truncates,
+        Trouble::Corrupts,
+        Trouble::Loses,
+        Trouble::Babbles,
+    ] {
+        bucket.set(trouble);
+        let home = Home::new();
+        home.write("p.yaml", &changed);
+        let before = bucket.requests();
+        let run = with(&home, &["run", "p.yaml", "--remote", url]);
+        assert_eq!((run.code, run.stdout), (Some(0), table.replace("400", "401")), "{trouble:?}: {}", run.stderr);
+        assert!(bucket.requests() > before, "{trouble:?}: it was asked");
+        let warnings = run.stderr.lines().filter(|line| line.starts_with("warning: remote")).count();
+        assert_eq!(warnings, usize::from(trouble != Trouble::None), "{trouble:?}: {}", run.stderr);
+        let ran = if trouble == Trouble::None { "2 ran, 1 cached" } else { "3 ran, 0 cached" };
+        assert!(run.stderr.contains(ran), "{trouble:?}: {}", run.stderr);
+        assert!(home.ok(&["fsck"]).contains("the store is whole"), "{trouble:?}");
+        // What was asked for in words is not had, and that is said.
+        let puller = Home::new();
+        puller.write("p.yaml", &pipeline);
+        let pull = with(&puller, &["pull", "p.yaml", url]);
+        let expected = if trouble == Trouble::None { 0 } else { 3 };
+        assert_eq!(pull.code, Some(expected), "{trouble:?}: {}{}", pull.stdout, pull.stderr);
+    }
 }
 
 /// Everything below a folder, with the paths inside it.
