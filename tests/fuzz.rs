@@ -6,6 +6,7 @@
 //! `tests/fuzz/seeds` and a test that calls [`fuzz`].
 
 mod mutate;
+mod store;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
