@@ -145,6 +145,29 @@ toy!(Pay, "pay", Traits::PURE, rows(), TABLE, |config: &Config, run: &dyn Run| {
     }
     run.write("out", numbers(paid.into_iter().flatten()))
 });
+
+/// What an endpoint counts that `answer` asks.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// The model `note` answers every prompt `by` times.
+toy!(Answer, "answer", Traits::PURE, rows(), TABLE, |config: &Config, run: &dyn Run| {
+    let function = RowFunction::of::<Answer>([("model", Value::from(config.note.as_str()))]);
+    let (memo, prompts) = (run.memo(&function)?, values(&run.table("rows")?));
+    let asked = prompts.iter().flat_map(|prompt| (0..config.by).map(|sample| [*prompt, sample]));
+    let keys: Vec<RowKey> =
+        asked.map(|row| function.key(&row.into_iter().map(|n| Value::Int(n.into())).collect())).collect();
+    let mut answers = vec![None; keys.len()];
+    memo.get_many(&keys, &mut |place, row| {
+        answers[place] = row.try_into().ok().map(i64::from_le_bytes);
+        true
+    })?;
+    for (place, answer) in answers.iter_mut().enumerate().filter(|(_, answer)| answer.is_none()) {
+        let call = CALLS.fetch_add(1, Ordering::SeqCst) as i64;
+        memo.put(&keys[place], &call.to_le_bytes())?;
+        *answer = Some(call);
+    }
+    run.write("out", numbers(answers.into_iter().flatten()))
+});
 toy!(Fail, "fail", Traits::PURE, vec![], TABLE, |_: &Config, _: &dyn Run| Err(StageError::work(
     "too many rows failed"
 )));
@@ -212,7 +235,7 @@ toy!(Usurped, "usurped", Traits::PURE, vec![], TABLE, |_: &Config, run: &dyn Run
     Err(StageError::environment("its folder is gone"))
 });
 
-static ENTRIES: [Entry; 19] = [
+static ENTRIES: [Entry; 20] = [
     Entry::of::<Count>(),
     Entry::of::<Load>(),
     Entry::of::<Scale>(),
@@ -221,6 +244,7 @@ static ENTRIES: [Entry; 19] = [
     Entry::of::<Make>(),
     Entry::of::<Inspect>(),
     Entry::of::<Pay>(),
+    Entry::of::<Answer>(),
     Entry::of::<Fail>(),
     Entry::of::<Panic>(),
     Entry::of::<Lazy>(),
@@ -234,7 +258,7 @@ static ENTRIES: [Entry; 19] = [
     Entry::of::<Usurped>(),
 ];
 
-const RUNNERS: [Runner; 19] = [
+const RUNNERS: [Runner; 20] = [
     Runner::of::<Count>(),
     Runner::of::<Load>(),
     Runner::of::<Scale>(),
@@ -243,6 +267,7 @@ const RUNNERS: [Runner; 19] = [
     Runner::of::<Make>(),
     Runner::of::<Inspect>(),
     Runner::of::<Pay>(),
+    Runner::of::<Answer>(),
     Runner::of::<Fail>(),
     Runner::of::<Panic>(),
     Runner::of::<Lazy>(),

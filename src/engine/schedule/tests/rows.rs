@@ -18,6 +18,28 @@ fn pay(bench: &Bench, rows: i64, params: serde_json::Value, edit: impl Fn(&mut P
     (values, counts.unwrap_or_default())
 }
 
+/// At the size that papers have: what is paid for is counted by who is paid.
+#[test]
+fn ask_6_a_hundred_prompts_more_among_ten_thousand_cost_two_thousand_calls() {
+    let bench = Bench::new();
+    let calls = |prompts: i64, samples: i64| {
+        let mut nodes = vec![node("prompts", "count", json!({"n": prompts}), &[])];
+        for model in ["owl", "fox", "elk", "yak"] {
+            nodes.push(node(model, "answer", json!({"note": model, "by": samples}), &[0]));
+        }
+        let before = CALLS.load(Ordering::SeqCst);
+        let summary = bench.run(&plan(nodes));
+        assert_eq!(summary.cause, None, "{:?}", summary.failed);
+        let answers: BTreeSet<i64> = (1..=4).flat_map(|index| bench.values(&summary, index)).collect();
+        assert_eq!(answers.len() as i64, prompts * samples * 4, "every answer is one call's");
+        CALLS.load(Ordering::SeqCst) - before
+    };
+    assert_eq!(calls(10_000, 4), 160_000);
+    assert_eq!(calls(10_000, 5), 40_000, "a quarter more");
+    assert_eq!(calls(10_100, 5), 2_000, "100 prompts, 5 samples, 4 models");
+    assert_eq!(calls(10_100, 5), 0);
+}
+
 #[test]
 fn ask_7_a_failed_row_is_not_remembered_and_those_before_it_are() {
     let bench = Bench::new();
