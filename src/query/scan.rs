@@ -9,7 +9,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
@@ -38,6 +39,8 @@ pub(crate) struct Gathered {
     format: ParquetFormat,
     schema: TableSchema,
     files: Vec<PartitionedFile>,
+    /// Rows and bytes in all, by which the engine chooses the side of a join that it keeps in memory.
+    statistics: Statistics,
 }
 
 impl Gathered {
@@ -48,7 +51,7 @@ impl Gathered {
         let store = state.runtime_env().object_store(ObjectStoreUrl::local_filesystem())?;
         let mut fields: Vec<Field> = Vec::new();
         let mut files = Vec::new();
-        let mut n_files = 0;
+        let (mut n_files, mut rows, mut bytes) = (0, Precision::Exact(0), 0);
         for part in parts {
             for path in &part.paths {
                 let wrong = |message: String| Error::File { table: table.to_owned(), message };
@@ -65,6 +68,9 @@ impl Gathered {
                     path: path.display().to_string(),
                 })?;
                 n_files += 1;
+                let statistics = format.infer_stats(state, &store, schema, &meta).await?;
+                rows = rows.add(&statistics.num_rows);
+                bytes += meta.size as usize;
                 files.push((meta, part));
             }
         }
@@ -77,11 +83,11 @@ impl Gathered {
             PartitionedFile::new_from_meta(meta).with_partition_values(values.collect())
         });
         let files = files.collect();
-        Ok(Self {
-            format,
-            schema: TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(axes).build(),
-            files,
-        })
+        let schema = TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(axes).build();
+        let statistics = Statistics::new_unknown(schema.table_schema())
+            .with_num_rows(rows)
+            .with_total_byte_size(Precision::Inexact(bytes));
+        Ok(Self { format, schema, files, statistics })
     }
 }
 
@@ -164,6 +170,7 @@ impl TableProvider for Gathered {
         let source = self.format.file_source(self.schema.clone());
         let scan = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
             .with_file_groups(vec![FileGroup::new(self.files.clone())])
+            .with_statistics(self.statistics.clone())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
