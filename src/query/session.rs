@@ -107,7 +107,7 @@ impl Engine {
         options.sql_parser.enable_ident_normalization = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.sql_parser.collect_spans = true;
-        options.execution.parquet.schema_force_view_types = false;
+        options.execution.parquet.schema_force_view_types = threads > 1;
         let mut environment = RuntimeEnvBuilder::new();
         if let Some(bytes) = limits.memory_bytes {
             let pool = memory::Shared::new(bytes);
