@@ -6,6 +6,7 @@ mod care;
 mod cli;
 mod command;
 mod crash;
+mod events;
 mod failures;
 mod faults;
 mod fuzz;

@@ -382,7 +382,11 @@ pub enum Verb {
         name: Option<String>,
     },
     /// Print the JSON Schema of the pipeline file, for editors.
-    Schema,
+    Schema {
+        /// Print that of a line of `run --json` instead, for programs.
+        #[arg(long)]
+        events: bool,
+    },
     /// Write a commented pipeline file to start from; it needs no data and no GPU.
     Init {
         /// The file; it must not be there yet.

@@ -103,7 +103,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Verb::Pull { pipeline, url, targets } => share::pull(location, pipeline, url, targets),
         Verb::Export { pipeline, stage, folder } => export::export(location, pipeline, stage, folder),
         Verb::Ops { name } => ops::ops(name.as_deref()),
-        Verb::Schema => ops::schema(),
+        Verb::Schema { events } => ops::schema(*events),
         Verb::Init { path } => init::init(path),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fuseline_contract::{Arity, Entry, StageError};
+use fuseline_contract::{Arity, Entry, StageError, event};
 use fuseline_operators::ALL;
 use serde_json::Value;
 
@@ -76,7 +76,8 @@ fn manual(entry: &Entry) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Prints the JSON Schema of the pipeline file.
-pub fn schema() -> anyhow::Result<u8> {
-    exit::print(&serde_json::to_string_pretty(&fuseline_engine::schema::json_schema(ALL))?)
+/// Prints the JSON Schema of the pipeline file, or that of a line of `run --json`.
+pub fn schema(of_events: bool) -> anyhow::Result<u8> {
+    let schema = if of_events { event::json_schema() } else { fuseline_engine::schema::json_schema(ALL) };
+    exit::print(&serde_json::to_string_pretty(&schema)?)
 }

@@ -1,9 +1,10 @@
 //! Errors sorted by who can act on them; the exit code follows.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who can act on a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The stage's own work failed: a user's program, too many failed rows.
@@ -32,7 +33,7 @@ impl Cause {
 }
 
 /// What kind of failure it was: whether trying again may help follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// What was asked for cannot be done as it is written.
@@ -84,7 +85,8 @@ impl Cause {
 }
 
 /// Why a stage failed: one message for a person, and who can act.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[schemars(deny_unknown_fields)]
 #[error("{message}")]
 pub struct StageError {
     /// Who can act.

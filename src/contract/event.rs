@@ -1,13 +1,19 @@
 //! Everything that can be reported while a pipeline runs; the one channel
 //! upward. The progress display, the JSON stream and the ledger consume it.
+//!
+//! `run --json` prints an event a line. [`json_schema`] says what such a line may be, in the words of this file's
+//! comments, so they are written for a reader of that schema.
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StageError;
 use crate::id::StageId;
 
 /// How far a stage is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Progress {
     /// Units done.
     pub done: u64,
@@ -20,7 +26,8 @@ pub struct Progress {
 }
 
 /// Rows that a stage's operator remembers one by one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct RowCounts {
     /// Rows that were computed before, by whatever stage.
     pub reused: u64,
@@ -29,7 +36,8 @@ pub struct RowCounts {
 }
 
 /// How an instance ended in a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Its result was in the store.
@@ -42,8 +50,10 @@ pub enum Outcome {
     Skipped,
 }
 
-/// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One thing that happened in a run, as `fuseline run --json` prints it: a line of JSON an event, in the order in which
+/// they happened. `run_started` is the first and `run_ended` the last; a run that cannot go on at all has no last one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The run began.
@@ -55,39 +65,39 @@ pub enum Event {
         /// Instances in the plan.
         instances: usize,
     },
-    /// An instance began to run.
+    /// An instance began to run; there is none for a hit.
     StageStarted {
-        /// Which.
+        /// The instance.
         stage: StageId,
         /// Its operator.
         operator: String,
         /// The first cause, in words.
         reason: String,
     },
-    /// An instance got on.
+    /// An instance got on. At most twenty a second and instance.
     Progress {
-        /// Which.
+        /// The instance.
         stage: StageId,
-        /// How far.
+        /// How far it is.
         progress: Progress,
     },
     /// An instance has something to say to the user.
     Note {
-        /// Which.
+        /// The instance.
         stage: StageId,
-        /// What.
+        /// What it says.
         text: String,
     },
     /// Something is not as it should be, and the run goes on.
     Warning {
-        /// What.
+        /// What it is.
         text: String,
     },
     /// An instance ended.
     StageEnded {
-        /// Which.
+        /// The instance.
         stage: StageId,
-        /// How.
+        /// How it ended.
         outcome: Outcome,
         /// Wall time in seconds; zero for a hit.
         seconds: f64,
@@ -113,4 +123,9 @@ pub enum Event {
         /// Wall time in seconds.
         seconds: f64,
     },
+}
+
+/// The JSON Schema, draft 2020-12, of an event as `run --json` prints it.
+pub fn json_schema() -> serde_json::Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Event>().to_value()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A text that should have been a digest or a key.
@@ -143,7 +144,8 @@ serde_as_text!(Key);
 /// One instance of a stage: its name and the value of each of its axes.
 ///
 /// Written as an input is: `sampled` or `sampled[round=2,source=owl]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct StageId {
     /// The stage's name in the pipeline file.
     pub stage: String,
