@@ -132,8 +132,10 @@ alone means the first in the order of the alphabet.
 The environment is cleared, but for PATH, HOME, proxies, what finds CUDA, and
 what `env`, `set_env` and `secrets` say. A line `{\"progress\": {\"done\": 3, \"total\": 10,
 \"unit\": \"rows\", \"figure\": \"loss 0.4\"}}` on standard output shows how far it
-is, `{\"note\": \"…\"}` tells the user something; all other lines, and standard
-error, are the stage's log (`fuseline logs`). Exit status 0 is success, 75 a
+is, `{\"note\": \"…\"}` tells the user something, and `{\"usage\": {\"tokens_in\": 900,
+\"tokens_out\": 120, \"price_usd\": 0.004}}` says what was consumed since the last such
+line: they add up in `system.stages`, and `fuseline plan` forecasts from them.
+All other lines, and standard error, are the stage's log (`fuseline logs`). Exit status 0 is success, 75 a
 failure of the moment that is tried again (see `retry`), any other a failure.";
     const EXAMPLE: &'static str = "op: command\ninputs: {prompts: prompts}\nwith:\n  program: python3\n  \
         args: [\"{file.script}\", \"{input.prompts}\", \"{output.rows.jsonl}\"]\n  \

@@ -6,7 +6,7 @@ use fuseline_contract::rows::{self, LogProb, Message, Row};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
     Execute, Input, Kind, Model, Operator, Output, Part, Place, Ports, Progress, RowFunction, RowKey, Run, StageError,
-    Table, Traits,
+    Table, Traits, Usage,
 };
 use fuseline_lm::score::{ScoreItem, ScoreLimits, score};
 use schemars::JsonSchema;
@@ -128,6 +128,7 @@ fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<Vec<Option<Vec<
             memo.put(&keys[*place], &encode(&scored.logps))?;
             scores[*place] = Some(scored.logps.iter().map(|logp| f64::from(*logp)).collect());
         }
+        run.used(Usage::read(items.iter().map(|item| item.prompt.len() + item.completion.len()).sum()));
         done += chunk.len() as u64;
         tell(done);
     }

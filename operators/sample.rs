@@ -7,7 +7,7 @@ use fuseline_contract::rows::{self, Prompt, Response, Row};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
     Digest, Execute, Input, Kind, Memo, Model, Operator, Output, Part, Place, Ports, Problems, Progress, RowFunction,
-    RowKey, Run, StageError, Traits,
+    RowKey, Run, StageError, Traits, Usage,
 };
 use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample as Draw, generate, row_seed};
 use schemars::JsonSchema;
@@ -288,6 +288,8 @@ fn generate_missing(
         asked.push(question);
     }
     let mut tokens = 0u64;
+    // The ids of a prompt are read once, whatever the number of its samples.
+    let mut unread: Vec<usize> = requests.iter().map(|request| request.prompt.len()).collect();
     let (started, mut told) = (Instant::now(), Instant::now());
     let mut unwritten = Ok(());
     let mut on_done = |completion: Completion| {
@@ -299,6 +301,8 @@ fn generate_missing(
         };
         finished += 1;
         tokens += answer.n_tokens as u64;
+        let read = std::mem::take(&mut unread[completion.request]);
+        run.used(Usage { tokens_out: answer.n_tokens as u64, ..Usage::read(read) });
         let row = serde_json::to_vec(&answer).expect("an answer is plain data");
         unwritten = memo.put(&keys[place], &row);
         answers[place] = Some(answer);

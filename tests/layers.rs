@@ -47,6 +47,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "schema",
             "error",
             "here",
+            "device",
             "key",
             "store",
             "ledger",

@@ -5,6 +5,7 @@ mod bucket;
 mod care;
 mod cli;
 mod command;
+mod costs;
 mod crash;
 mod events;
 mod failures;

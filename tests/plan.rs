@@ -106,11 +106,20 @@ fn ask_3_tokens_of_models_are_forecast() {
     let stages = plan["stages"].as_array().expect("stages");
     let tokens = |name: &str| {
         let stage = stages.iter().find(|stage| stage["stage"] == name).expect("listed");
-        stage["forecast"]["tokens"].as_u64()
+        let usage = &stage["forecast"]["usage"];
+        Some((usage["tokens_in"].as_u64()?, usage["tokens_out"].as_u64()?))
     };
-    // Sixteen answers of at most six tokens; a merge reads models and no text.
-    assert!(tokens("answers[model=wrpo]").is_some_and(|tokens| (16..=96).contains(&tokens)), "{}", done.stdout);
+    // Sixteen answers of at most six tokens; a training reads only; a merge reads models and no text.
+    assert!(tokens("answers[model=wrpo]").is_some_and(|(read, said)| read > 8 && (16..=96).contains(&said)));
+    assert!(tokens("wrpo").is_some_and(|(read, said)| read > 0 && said == 0), "{}", done.stdout);
     assert_eq!((tokens("ties"), tokens("graded")), (None, None));
+    let spent = |what: &str, of: &str| plan["totals"][of]["usage"][what].as_u64();
+    assert!(spent("tokens_out", "forecast") >= Some(16) && spent("tokens_out", "saved") >= Some(16), "{}", done.stdout);
+    let text = fused().fuseline(&["plan", "fusion.yaml", "--set", "wrpo.beta=0.8"]).stdout;
+    let last: Vec<&str> = text.lines().filter(|line| line.contains(" tokens in, ")).collect();
+    assert!(
+        last.iter().any(|line| line.starts_with("forecast: ")) && last.iter().any(|line| line.starts_with("saved: "))
+    );
 }
 
 #[test]

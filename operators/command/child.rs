@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use fuseline_contract::{Class, Progress, Run, StageError};
+use fuseline_contract::{Class, Progress, Run, StageError, Usage};
 use serde::Deserialize;
 
 use super::Config;
@@ -19,6 +19,8 @@ use super::io::Exchange;
 
 /// The variable that names the file that says where everything is.
 pub const IO: &str = "FUSELINE_IO";
+/// How a line begins that is meant to say what was consumed: costs are not lost unseen.
+const USAGE: &[u8] = b"{\"usage\"";
 /// The exit status by which programs ask to be tried again (`EX_TEMPFAIL` of `sysexits.h`).
 const TRY_AGAIN: i32 = 75;
 /// How often the time limit and an interruption are looked for.
@@ -187,6 +189,7 @@ fn judge(config: &Config, status: ExitStatus) -> Result<(), StageError> {
 enum Said {
     Progress(Told),
     Note(String),
+    Usage(Used),
 }
 
 #[derive(Deserialize)]
@@ -196,6 +199,14 @@ struct Told {
     total: u64,
     unit: String,
     figure: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Used {
+    tokens_in: u64,
+    tokens_out: u64,
+    price_usd: Option<f64>,
 }
 
 impl Default for Told {
@@ -209,7 +220,15 @@ fn listen(output: impl Read, run: &dyn Run) {
     each_line(output, |line| match serde_json::from_slice(line) {
         Ok(Said::Progress(Told { done, total, unit, figure })) => run.progress(Progress { done, total, unit, figure }),
         Ok(Said::Note(text)) => run.note(text),
-        Err(_) => write_line(&mut std::io::stdout(), line),
+        Ok(Said::Usage(Used { tokens_in, tokens_out, price_usd })) if price_usd.is_none_or(|price| price >= 0.0) => {
+            run.used(Usage { tokens_in, tokens_out, price_usd });
+        }
+        Ok(Said::Usage(_)) | Err(_) => {
+            if line.starts_with(USAGE) {
+                run.note(format!("not counted: {}", String::from_utf8_lossy(line).trim_end()));
+            }
+            write_line(&mut std::io::stdout(), line);
+        }
     });
 }
 

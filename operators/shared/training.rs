@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use fuseline_contract::rows::{self, LogProb, Message, Row, Trace};
-use fuseline_contract::{Progress, Run, StageError};
+use fuseline_contract::{Progress, Run, StageError, Usage};
 use fuseline_lm::checkpoint::carry_files;
 use fuseline_lm::objectives::{Answer, Objective, Reference};
 use fuseline_lm::train::{self, Control, Summary};
@@ -35,6 +35,7 @@ pub fn run<O: Objective>(
     let checkpoints = train::Checkpoints { folder: &checkpoints.folder, identity: &checkpoints.identity, tell: &tell };
     let mut told = Instant::now();
     let mut on_step = |report: &train::StepReport| {
+        run.used(Usage::read(report.tokens));
         if told.elapsed() >= TELL_EVERY || report.step == report.total {
             told = Instant::now();
             let figure = format!("loss {:.4}  {:.0} tokens/s", report.loss, report.tokens_per_second);

@@ -3,6 +3,7 @@
 
 mod answers;
 mod args;
+mod caller;
 mod care;
 mod diff;
 mod exit;

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use fuseline_contract::Usage;
 use fuseline_engine::decide::{Decision, decide_with};
 use fuseline_engine::explain::Explainer;
 use fuseline_engine::history::{Forecast, History, forecast};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::args::{Location, Pipeline, Wanted};
 use crate::exit;
 use crate::listing::span;
+use crate::progress::dollars;
 use crate::setting::Setting;
 use crate::{replaced, why};
 
@@ -28,11 +30,12 @@ struct Totals {
     seconds: f64,
     gpu_hours: f64,
     rows: u64,
-    tokens: u64,
+    usage: Usage,
     /// What will or may run and never ran.
     unknown: usize,
     saved_seconds: f64,
     saved_gpu_hours: f64,
+    saved_usage: Usage,
 }
 
 /// Prints what would become of every instance.
@@ -151,6 +154,7 @@ impl Totals {
                 *count += 1;
                 self.saved_seconds += record.made.seconds;
                 self.saved_gpu_hours += record.made.seconds * f64::from(gpus) / 3600.0;
+                self.saved_usage += record.made.usage.unwrap_or_default();
                 return;
             }
             Decision::Blocked { .. } => {
@@ -166,7 +170,7 @@ impl Totals {
                 self.seconds += forecast.seconds;
                 self.gpu_hours += forecast.gpu_hours;
                 self.rows += forecast.rows_to_compute.unwrap_or(0);
-                self.tokens += forecast.tokens.unwrap_or(0);
+                self.usage += forecast.usage.unwrap_or_default();
             }
         }
     }
@@ -179,16 +183,14 @@ impl Totals {
                 0 => String::new(),
                 n => format!(", not counting {n} that never ran"),
             };
-            let gpus = if self.gpu_hours > 0.0 { format!(", {:.2} GPU hours", self.gpu_hours) } else { String::new() };
-            let tokens = if self.tokens > 0 { format!(", {} tokens", self.tokens) } else { String::new() };
-            text += &format!("forecast: {}{gpus}, {} rows{tokens}{unknown}\n", seconds(self.seconds), self.rows);
+            let mut parts = vec![seconds(self.seconds), format!("{} rows", self.rows)];
+            parts.extend(amounts(self.gpu_hours, self.usage));
+            text += &format!("forecast: {}{unknown}\n", parts.join(", "));
         }
         if self.hit + self.accept > 0 && ahead > 0 {
-            let gpus = match self.saved_gpu_hours > 0.0 {
-                true => format!(", {:.2} GPU hours", self.saved_gpu_hours),
-                false => String::new(),
-            };
-            text += &format!("saved: {}{gpus} of earlier work\n", seconds(self.saved_seconds));
+            let mut parts = vec![seconds(self.saved_seconds)];
+            parts.extend(amounts(self.saved_gpu_hours, self.saved_usage));
+            text += &format!("saved: {} of earlier work\n", parts.join(", "));
         }
         text += &format!("{} cached, {} to run, {} that may run", self.hit, self.run, self.maybe);
         for (count, what) in [(self.accept, "accepted"), (self.blocked, "blocked")] {
@@ -203,10 +205,10 @@ impl Totals {
         json!({
             "hit": self.hit, "run": self.run, "maybe": self.maybe, "blocked": self.blocked, "accept": self.accept,
             "forecast": {
-                "seconds": self.seconds, "gpu_hours": self.gpu_hours, "rows": self.rows, "tokens": self.tokens,
+                "seconds": self.seconds, "gpu_hours": self.gpu_hours, "rows": self.rows, "usage": self.usage,
                 "stages_that_never_ran": self.unknown,
             },
-            "saved": {"seconds": self.saved_seconds, "gpu_hours": self.saved_gpu_hours},
+            "saved": {"seconds": self.saved_seconds, "gpu_hours": self.saved_gpu_hours, "usage": self.saved_usage},
         })
     }
 }
@@ -218,11 +220,23 @@ fn cost(forecast: &Forecast) -> String {
         Some(fresh) if fresh < rows => format!("{fresh} of {rows} rows to compute"),
         _ => format!("{rows} rows"),
     }));
-    parts.extend(forecast.tokens.map(|tokens| format!("{tokens} tokens")));
-    if forecast.gpu_hours > 0.0 {
-        parts.push(format!("{:.2} GPU hours", forecast.gpu_hours));
-    }
+    parts.extend(amounts(forecast.gpu_hours, forecast.usage.unwrap_or_default()));
     parts.join(", ")
+}
+
+/// What is counted besides time and rows, as far as there is any.
+fn amounts(gpu_hours: f64, usage: Usage) -> Vec<String> {
+    let mut parts = Vec::new();
+    if gpu_hours > 0.0 {
+        parts.push(format!("{gpu_hours:.2} GPU hours"));
+    }
+    for (tokens, what) in [(usage.tokens_in, "in"), (usage.tokens_out, "out")] {
+        if tokens > 0 {
+            parts.push(format!("{tokens} tokens {what}"));
+        }
+    }
+    parts.extend(usage.price_usd.map(dollars));
+    parts
 }
 
 fn seconds(seconds: f64) -> String {

@@ -122,13 +122,14 @@ fn line(event: &Event) -> Option<String> {
         Event::Progress { .. } => None,
         Event::Note { stage, text } => Some(format!("  note   {stage}: {text}")),
         Event::Warning { text } => Some(format!("warning: {text}")),
-        Event::StageEnded { stage, outcome, seconds, rows, memo } => match outcome {
+        Event::StageEnded { stage, outcome, seconds, rows, memo, usage } => match outcome {
             Outcome::Hit | Outcome::Skipped => None,
             Outcome::Ran => {
                 let rows = rows.map(|rows| format!(", {rows} rows")).unwrap_or_default();
                 let reused = memo.map(|memo| memo.reused).filter(|reused| *reused > 0);
                 let reused = reused.map(|reused| format!(", {reused} of them remembered")).unwrap_or_default();
-                Some(format!("  done   {stage}: {seconds:.1} s{rows}{reused}"))
+                let price = usage.and_then(|usage| usage.price_usd).map(|price| format!(", {}", dollars(price)));
+                Some(format!("  done   {stage}: {seconds:.1} s{rows}{reused}{}", price.unwrap_or_default()))
             }
             Outcome::Failed(error) => {
                 let hint = error.hint.as_ref().map(|hint| format!("\n         help: {hint}")).unwrap_or_default();
@@ -143,5 +144,27 @@ fn line(event: &Event) -> Option<String> {
             parts.extend((*skipped > 0).then(|| format!("{skipped} skipped")));
             Some(format!("run {run}: {} in {seconds:.1} s", parts.join(", ")))
         }
+    }
+}
+
+/// An amount of money: to the cent, or to two digits where it is less than one.
+pub fn dollars(price: f64) -> String {
+    if price >= 0.01 || price <= 0.0 {
+        return format!("${price:.2}");
+    }
+    let digits = (1.0 - price.log10().floor()) as usize;
+    format!("${price:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dollars;
+
+    #[test]
+    fn small_prices_keep_two_digits() {
+        assert_eq!(dollars(12.345), "$12.35");
+        assert_eq!(dollars(0.0), "$0.00");
+        assert_eq!(dollars(0.01), "$0.01");
+        assert_eq!(dollars(0.000_123), "$0.00012");
     }
 }

@@ -11,7 +11,7 @@ use fuseline_engine::schedule::{self, RunOptions};
 use crate::args::{Location, Pipeline, TableFormat, Wanted};
 use crate::progress::Display;
 use crate::setting::Setting;
-use crate::{exit, lock, table};
+use crate::{caller, exit, lock, table};
 
 /// What was asked for besides the pipeline.
 pub struct Options<'a> {
@@ -40,6 +40,7 @@ pub fn run(location: &Location, pipeline: &Pipeline, options: &Options) -> anyho
         jobs: options.jobs,
         keep_going: options.keep_going,
         overrides,
+        caller: caller::here(),
         ..RunOptions::new(worker()?)
     };
     let display = if options.json { Display::json() } else { Display::for_people() };

@@ -1,6 +1,5 @@
 //! A pipeline file opened for a verb: its plan and its store.
 
-use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuseline_engine::choice::{Asked, Choice, Word};
@@ -11,6 +10,7 @@ use fuseline_engine::{Settings, load};
 use fuseline_operators::ALL;
 
 use crate::args::{Location, Pipeline, Wanted};
+use crate::caller;
 
 /// A plan and the store that it is held against.
 pub struct Setting {
@@ -38,7 +38,8 @@ impl Setting {
 
     /// What the command line asks of the plan.
     pub fn choose(&self, wanted: &Wanted) -> anyhow::Result<Choice> {
-        let accepts = wanted.reason.as_ref().map(|why| Word { who: user(), when_ms: now_ms(), why: why.clone() });
+        let accepts =
+            wanted.reason.as_ref().map(|why| Word { who: caller::user(), when_ms: now_ms(), why: why.clone() });
         let asked = Asked {
             targets: wanted.targets.clone(),
             only: wanted.only.clone(),
@@ -63,13 +64,6 @@ impl Setting {
             eprintln!("warning: {text}");
         }
     }
-}
-
-/// Who types.
-fn user() -> String {
-    let named = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
-    let by_number = || std::fs::metadata("/proc/self").map(|meta| format!("user {}", meta.uid()));
-    named("USER").or_else(|| named("LOGNAME")).or_else(|| by_number().ok()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Milliseconds since 1970.

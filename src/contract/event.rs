@@ -35,6 +35,53 @@ pub struct RowCounts {
     pub fresh: u64,
 }
 
+/// What a stage consumed that is counted or paid for by amount. Rows that were remembered cost nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Usage {
+    /// Tokens that models read: prompts, texts to score, rows to train on.
+    pub tokens_in: u64,
+    /// Tokens that models generated.
+    pub tokens_out: u64,
+    /// What it cost in US dollars, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_usd: Option<f64>,
+}
+
+impl Usage {
+    /// Tokens that were read.
+    pub fn read(tokens: usize) -> Self {
+        Self { tokens_in: tokens as u64, ..Self::default() }
+    }
+
+    /// Whether nothing was consumed.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// So many times as much, whole tokens rounded up.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        let tokens = |count: u64| (count as f64 * factor).ceil() as u64;
+        Self {
+            tokens_in: tokens(self.tokens_in),
+            tokens_out: tokens(self.tokens_out),
+            price_usd: self.price_usd.map(|price| price * factor),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.tokens_in += more.tokens_in;
+        self.tokens_out += more.tokens_out;
+        self.price_usd = match (self.price_usd, more.price_usd) {
+            (None, price) | (price, None) => price,
+            (Some(price), Some(more)) => Some(price + more),
+        };
+    }
+}
+
 /// How an instance ended in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -107,6 +154,9 @@ pub enum Event {
         /// its operator remembers rows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memo: Option<RowCounts>,
+        /// What all attempts consumed, if it ran and its operator tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
     },
     /// The run ended.
     RunEnded {

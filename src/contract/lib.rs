@@ -27,7 +27,7 @@ pub mod table;
 pub mod value;
 
 pub use error::{Cause, Class, StageError};
-pub use event::{Event, Outcome, Progress, RowCounts};
+pub use event::{Event, Outcome, Progress, RowCounts, Usage};
 pub use id::{Digest, Key, StageId};
 pub use memo::{Memo, RowFunction, RowKey};
 pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Traits};

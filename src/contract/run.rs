@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::StageError;
-use crate::event::Progress;
+use crate::event::{Progress, Usage};
 use crate::id::Digest;
 use crate::memo::{Memo, RowFunction};
 use crate::secret::Secret;
@@ -92,6 +92,9 @@ pub trait Run: Sync {
 
     /// Says how far it is.
     fn progress(&self, progress: Progress);
+
+    /// Says what it consumed since it last said so; what is said adds up.
+    fn used(&self, usage: Usage);
 
     /// Tells the user something: rows dropped and why.
     fn note(&self, text: String);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fuseline_contract::rows::{self, RowType};
-use fuseline_contract::{Arity, Digest, Key, Kind, Progress, RowCounts, StageError, StageId};
+use fuseline_contract::{Arity, Digest, Key, Kind, Progress, RowCounts, StageError, StageId, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Node, Plan};
@@ -222,6 +222,45 @@ pub enum Report {
     Note(String),
     /// Rows that were remembered and rows that were paid for so far.
     Rows(RowCounts),
+    /// What was consumed so far.
+    Usage(Usage),
+}
+
+/// What was paid by an attempt, or by all attempts at a stage, besides time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Spent {
+    /// Rows that were remembered and rows that were computed.
+    pub rows: Option<RowCounts>,
+    /// What was consumed.
+    pub usage: Option<Usage>,
+    /// What its GPUs drew.
+    pub energy_joules: Option<f64>,
+}
+
+impl Spent {
+    /// This and what a later attempt spent. Rows that the later one remembered
+    /// because the earlier one had computed them were computed.
+    pub fn then(self, later: Self) -> Self {
+        let rows = match (self.rows, later.rows) {
+            (Some(earlier), Some(later)) => {
+                let fresh = earlier.fresh + later.fresh;
+                Some(RowCounts { fresh, reused: (later.reused + later.fresh).saturating_sub(fresh) })
+            }
+            (one, None) | (None, one) => one,
+        };
+        let usage = match (self.usage, later.usage) {
+            (Some(mut sum), Some(later)) => {
+                sum += later;
+                Some(sum)
+            }
+            (one, None) | (None, one) => one,
+        };
+        let energy_joules = match (self.energy_joules, later.energy_joules) {
+            (Some(earlier), Some(later)) => Some(earlier + later),
+            (one, None) | (None, one) => one,
+        };
+        Self { rows, usage, energy_joules }
+    }
 }
 
 /// The end of an attempt, as in `result.json`.
@@ -239,4 +278,28 @@ pub struct Outcome {
     /// knows it, the process itself does not.
     #[serde(skip)]
     pub exit: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_attempts_spent_adds_up_and_rows_are_computed_once() {
+        let spent = |reused, fresh, tokens| Spent {
+            rows: Some(RowCounts { reused, fresh }),
+            usage: Some(Usage { tokens_in: tokens, tokens_out: 1, price_usd: None }),
+            energy_joules: Some(0.5),
+        };
+        // The second attempt remembers the 92 rows of the first.
+        let both = spent(0, 92, 920).then(spent(92, 8, 80));
+        let usage = Some(Usage { tokens_in: 1000, tokens_out: 2, price_usd: None });
+        assert_eq!(both, Spent { usage, energy_joules: Some(1.0), ..spent(0, 100, 0) });
+        assert_eq!(both.then(Spent::default()), both);
+        assert_eq!(Spent::default().then(both), both);
+        let mut priced = Usage { price_usd: Some(0.5), ..Usage::default() };
+        priced += Usage::read(3);
+        priced += Usage { price_usd: Some(0.25), ..Usage::default() };
+        assert_eq!(priced, Usage { tokens_in: 3, tokens_out: 0, price_usd: Some(0.75) });
+    }
 }

@@ -4,8 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use fuseline_contract::rows::{LOGPROB, RESPONSE};
-use fuseline_contract::{Digest, Key, Kind, StageId};
+use fuseline_contract::{Digest, Key, Kind, StageId, Usage};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -14,14 +13,12 @@ use crate::definition::Definitions;
 use crate::error::Result;
 use crate::ledger::{self, RunEntry, StageEntry};
 use crate::plan::{Node, Plan};
-use crate::store::{Store, table};
+use crate::store::Store;
 
 /// So many runs are looked at, the latest first.
 const RUNS: usize = 200;
 /// After so many runs a forecast is content with what it has found.
 const ENOUGH: usize = 20;
-/// The column in which rows tell their tokens.
-const TOKENS: &str = "n_tokens";
 
 /// The latest runs of a store; each is read when it is first looked at.
 pub struct History<'s> {
@@ -91,8 +88,8 @@ pub struct Forecast {
     pub rows_to_compute: Option<u64>,
     /// Whether its operator remembers rows one by one.
     pub remembers: bool,
-    /// Tokens that a model will read or write, where rows tell.
-    pub tokens: Option<u64>,
+    /// What it will consume, where its operator told that of the earlier one.
+    pub usage: Option<Usage>,
     /// What this rests on.
     pub basis: Basis,
 }
@@ -109,7 +106,7 @@ impl Forecast {
             seconds: self.seconds * share,
             gpu_hours: self.gpu_hours * share,
             rows_to_compute: self.rows.map(part),
-            tokens: self.tokens.map(part),
+            usage: self.usage.map(|usage| usage.times(share)),
             ..self
         }
     }
@@ -170,25 +167,11 @@ pub fn forecast(plan: &Plan, history: &History<'_>, decisions: &[Decision]) -> V
             rows: rows.map(scaled),
             rows_to_compute: rows.map(scaled),
             remembers: node.memo && entry.memo.is_some(),
-            tokens: tokens(history.store, node, entry).map(scaled),
+            usage: entry.usage.map(|usage| usage.times(scale * whole)),
             basis,
         });
     }
     forecasts
-}
-
-/// The tokens of an earlier instance of a node that has a model make answers or
-/// read texts.
-fn tokens(store: &Store, node: &Node, entry: &StageEntry) -> Option<u64> {
-    let ports = &node.resolved.ports;
-    if !ports.inputs.iter().any(|input| input.kind == Kind::Model) {
-        return None;
-    }
-    let counts = |kind: Kind| matches!(kind, Kind::Rows(rows) if [&RESPONSE, &LOGPROB].contains(&rows));
-    let counted = ports.outputs.iter().find(|output| counts(output.kind))?;
-    let output = entry.outputs.iter().find(|output| output.name == counted.name)?;
-    let sums = output.files.iter().map(|blob| table::sum(&store.blob(blob), TOKENS));
-    sums.sum::<Option<i64>>().and_then(|tokens| u64::try_from(tokens).ok())
 }
 
 /// Whether what is bound is a table.

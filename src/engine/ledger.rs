@@ -1,23 +1,21 @@
 //! What was asked, done, and when: one folder a run under `runs/`.
 //!
 //! `run.json` is written when the run begins and again when it ends;
-//! `stages.ndjson` gets a line as each instance ends. The tables made of them
-//! are SQL's `system.runs`, `system.stages`, `system.artifacts` and, of
-//! `attempts.ndjson`, `system.attempts`. Nothing here
+//! `stages.ndjson` gets a line as each instance ends. [`tables`] makes SQL's
+//! tables of them. Nothing here
 //! decides what runs; `index/` holds the last key of each stage, so that a
 //! rerun can be explained, and may be deleted.
 
 mod attempts;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMillisecondArray, UInt64Array};
-use arrow::datatypes::Field;
-use fuseline_contract::{Digest, Key, RowCounts, StageError, StageId, Table};
+use fuseline_contract::{Digest, Key, RowCounts, StageError, StageId, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
@@ -26,6 +24,21 @@ use crate::plan::Resources;
 use crate::store::{OutputRecord, Store, seal};
 
 pub use attempts::{AttemptEntry, attempt_entries, attempts};
+pub use tables::{DOC, artifacts, runs, stages};
+
+/// Who asked for a run, as the caller tells; none of it decides anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The login's name.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// What was typed, as a shell would take it.
+    #[serde(default)]
+    pub command: String,
+    /// The git commit of the working directory, if it is in a repository.
+    #[serde(default)]
+    pub commit: Option<String>,
+}
 
 /// A run, as in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +55,9 @@ pub struct RunEntry {
     pub host: String,
     /// fuseline's version.
     pub version: String,
+    /// Who asked for it.
+    #[serde(default)]
+    pub caller: Caller,
     /// Instances that were asked for, with those they need.
     pub instances: usize,
     /// Instances that ran.
@@ -78,7 +94,7 @@ pub struct StageEntry {
     pub started_ms: u64,
     /// Wall time in seconds; zero for a hit.
     pub seconds: f64,
-    /// Peak memory of its worker in bytes.
+    /// Peak memory of its last attempt's process in bytes.
     pub peak_bytes: Option<u64>,
     /// Where it ran.
     pub host: Option<String>,
@@ -101,6 +117,15 @@ pub struct StageEntry {
     /// operator remembers rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<RowCounts>,
+    /// What all attempts consumed, where its operator tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// What its last attempt ran on: `cpu`, or what its GPUs are called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The energy that its GPUs drew during all attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_joules: Option<f64>,
 }
 
 /// The ledger of a run that goes on.
@@ -113,7 +138,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Begins a run.
-    pub fn begin(store: &Store, pipeline: &str, instances: usize) -> Result<Self> {
+    pub fn begin(store: &Store, pipeline: &str, instances: usize, caller: Caller) -> Result<Self> {
         let run = ulid::Ulid::new().to_string();
         let folder = store.root().join("runs").join(&run);
         fs::create_dir(&folder).at("create", &folder)?;
@@ -124,6 +149,7 @@ impl Ledger {
             seconds: None,
             host: host(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            caller,
             instances,
             ran: 0,
             hits: 0,
@@ -212,118 +238,6 @@ pub fn stage_entries(store: &Store, run: &str) -> Result<Vec<StageEntry>> {
     Ok(bytes.split(|byte| *byte == b'\n').filter_map(seal::unseal).collect())
 }
 
-/// `system.runs`: a row a run, the latest first.
-pub fn runs(store: &Store) -> Result<Table> {
-    let runs = run_entries(store)?;
-    let count = |of: fn(&RunEntry) -> usize| numbers(runs.iter().map(|run| Some(of(run) as u64)));
-    table(vec![
-        ("run", texts(runs.iter().map(|run| Some(&run.run)))),
-        ("pipeline", texts(runs.iter().map(|run| Some(&run.pipeline)))),
-        ("started", times(runs.iter().map(|run| run.started_ms))),
-        ("seconds", floats(runs.iter().map(|run| run.seconds))),
-        ("exit", numbers(runs.iter().map(|run| run.exit.map(u64::from)))),
-        ("instances", count(|run| run.instances)),
-        ("ran", count(|run| run.ran)),
-        ("hits", count(|run| run.hits)),
-        ("failed", count(|run| run.failed)),
-        ("skipped", count(|run| run.skipped)),
-        ("host", texts(runs.iter().map(|run| Some(&run.host)))),
-        ("version", texts(runs.iter().map(|run| Some(&run.version)))),
-    ])
-}
-
-/// Every run's stages, the latest run first; or those of one run.
-fn all_stages(store: &Store, run: Option<&str>) -> Result<Vec<(RunEntry, StageEntry)>> {
-    let mut rows = Vec::new();
-    for entry in run_entries(store)?.into_iter().filter(|entry| run.is_none_or(|run| entry.run == run)) {
-        rows.extend(stage_entries(store, &entry.run)?.into_iter().map(|stage| (entry.clone(), stage)));
-    }
-    Ok(rows)
-}
-
-/// `system.stages`: a row an instance and run; of one run if it is given.
-pub fn stages(store: &Store, run: Option<&str>) -> Result<Table> {
-    let rows = all_stages(store, run)?;
-    let stages = || rows.iter().map(|(_, stage)| stage);
-    table(vec![
-        ("run", texts(rows.iter().map(|(run, _)| Some(&run.run)))),
-        ("pipeline", texts(rows.iter().map(|(run, _)| Some(&run.pipeline)))),
-        ("stage", texts(stages().map(|stage| Some(&stage.id.stage)))),
-        ("instance", texts(stages().map(|stage| Some(stage.id.to_string())))),
-        ("axes", texts(stages().map(|stage| Some(serde_json::json!(stage.id.axes).to_string())))),
-        ("operator", texts(stages().map(|stage| Some(&stage.operator)))),
-        ("operator_version", numbers(stages().map(|stage| Some(stage.operator_version.into())))),
-        ("key", texts(stages().map(|stage| stage.key.map(|key| key.to_string())))),
-        ("outcome", texts(stages().map(|stage| Some(&stage.outcome)))),
-        ("reason", texts(stages().map(|stage| stage.reason.as_ref()))),
-        ("started", times(stages().map(|stage| stage.started_ms))),
-        ("seconds", floats(stages().map(|stage| Some(stage.seconds)))),
-        ("rows", numbers(stages().map(|stage| stage.outputs.iter().find_map(|output| output.rows)))),
-        ("rows_reused", numbers(stages().map(|stage| stage.memo.map(|rows| rows.reused)))),
-        ("rows_fresh", numbers(stages().map(|stage| stage.memo.map(|rows| rows.fresh)))),
-        ("peak_bytes", numbers(stages().map(|stage| stage.peak_bytes))),
-        ("host", texts(stages().map(|stage| stage.host.as_ref()))),
-        ("params", texts(stages().map(|stage| Some(stage.params.to_string())))),
-        ("seed", numbers(stages().map(|stage| Some(stage.seed)))),
-        ("error", texts(stages().map(|stage| stage.error.as_ref().map(|error| &error.message)))),
-    ])
-}
-
-/// `system.artifacts`: a row an output, instance and content, from the latest
-/// run that used it.
-pub fn artifacts(store: &Store) -> Result<Table> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut rows = Vec::new();
-    for (run, stage) in all_stages(store, None)? {
-        for output in &stage.outputs {
-            if seen.insert((run.pipeline.clone(), stage.id.clone(), output.name.clone(), output.artifact)) {
-                rows.push((run.clone(), stage.clone(), output.clone()));
-            }
-        }
-    }
-    let outputs = || rows.iter().map(|(_, _, output)| output);
-    table(vec![
-        ("run", texts(rows.iter().map(|(run, ..)| Some(&run.run)))),
-        ("pipeline", texts(rows.iter().map(|(run, ..)| Some(&run.pipeline)))),
-        ("stage", texts(rows.iter().map(|(_, stage, _)| Some(&stage.id.stage)))),
-        ("instance", texts(rows.iter().map(|(_, stage, _)| Some(stage.id.to_string())))),
-        ("output", texts(outputs().map(|output| Some(&output.name)))),
-        ("kind", texts(outputs().map(|output| Some(format!("{:?}", output.kind).to_lowercase())))),
-        ("key", texts(rows.iter().map(|(_, stage, _)| stage.key.map(|key| key.to_string())))),
-        ("artifact", texts(outputs().map(|output| Some(output.artifact.to_string())))),
-        ("content", texts(outputs().map(|output| Some(output.content.to_string())))),
-        ("rows", numbers(outputs().map(|output| output.rows))),
-        ("bytes", numbers(outputs().map(|output| Some(output.size_bytes())))),
-        (
-            "present",
-            Arc::new(
-                outputs().map(|output| Some(output.blobs().all(|blob| store.has(&blob)))).collect::<BooleanArray>(),
-            ),
-        ),
-    ])
-}
-
-fn table(columns: Vec<(&str, ArrayRef)>) -> Result<Table> {
-    let columns = columns.into_iter().map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array));
-    Ok(Table::of_columns(columns.collect())?)
-}
-
-fn texts<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
-    Arc::new(values.collect::<StringArray>())
-}
-
-fn numbers(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
-    Arc::new(values.collect::<UInt64Array>())
-}
-
-fn floats(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
-    Arc::new(values.collect::<Float64Array>())
-}
-
-fn times(values: impl Iterator<Item = u64>) -> ArrayRef {
-    Arc::new(TimestampMillisecondArray::from_iter_values(values.map(|ms| ms as i64)).with_timezone("+00:00"))
-}
-
 /// How a stage of a pipeline ended last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
@@ -379,7 +293,7 @@ mod tests {
         let store = Store::open(home.path()).expect("opens");
         assert!(runs(&store).expect("no runs").is_empty());
         store.prepare().expect("prepares");
-        let ledger = Ledger::begin(&store, "toy", 1).expect("begins");
+        let ledger = Ledger::begin(&store, "toy", 1, Caller::default()).expect("begins");
         let run = ledger.run().to_owned();
         let entry = StageEntry {
             id: StageId::plain("a"),
@@ -401,6 +315,9 @@ mod tests {
             stdout: None,
             stderr: None,
             memo: None,
+            usage: Some(Usage { tokens_in: 5, tokens_out: 3, price_usd: None }),
+            device: Some("cpu".into()),
+            energy_joules: None,
         };
         ledger.stage(&entry).expect("noted");
         ledger.stages.lock().expect("free").write_all(b"{\"id\": ").expect("torn");
@@ -409,7 +326,7 @@ mod tests {
         let name = |text: &str| find_run(&store, text).map(|run| run.run);
         assert_eq!(name(&run.to_lowercase()[..25]), Ok(run.clone()));
         assert!(name("").is_err() && name("0zzz").is_err());
-        let second = Ledger::begin(&store, "toy", 1).expect("begins").run().to_owned();
+        let second = Ledger::begin(&store, "toy", 1, Caller::default()).expect("begins").run().to_owned();
         let common = run.chars().zip(second.chars()).take_while(|(a, b)| a == b).count();
         let error = name(&run[..common]).expect_err("two runs");
         assert!(error.hint.is_some_and(|hint| hint.contains(&run) && hint.contains(&second)));

@@ -9,6 +9,7 @@ pub mod care;
 pub mod choice;
 pub mod decide;
 mod definition;
+mod device;
 pub mod error;
 pub mod executor;
 mod expand;

@@ -15,17 +15,17 @@ use arrow::datatypes::{DataType, Field, Float64Type};
 use fuseline_contract::hash::Domain;
 use fuseline_contract::rows::{METRIC, RowType};
 use fuseline_contract::{
-    Checkpoints, Class, Memo, Model, Progress, RowCounts, RowFunction, RowKey, Run, Secret, StageError, Table,
+    Checkpoints, Class, Memo, Model, Progress, RowCounts, RowFunction, RowKey, Run, Secret, StageError, Table, Usage,
 };
 
-use crate::attempt::{InputSpec, MemoUse, PortKind, Report, SourceSpec, Spec};
+use crate::attempt::{InputSpec, MemoUse, PortKind, Report, SourceSpec, Spec, Spent};
 use crate::error::At;
 use crate::secrets::Vault;
 use crate::store::Store;
 use crate::store::memo::RowMemo;
 use crate::store::staging::{self, Copies, Staged};
 
-/// Reports of progress that come quicker than this are left out.
+/// Reports of progress and of what was spent that come quicker than this are left out.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
 /// What the names of outputs begin with in the attempt's folder.
 const OUT: &str = "out-";
@@ -54,11 +54,13 @@ pub struct StageRun<'a> {
     staged: Mutex<BTreeMap<String, Staged>>,
     copies: Mutex<Copies>,
     reported: Mutex<Option<Instant>>,
+    told_spent: Mutex<Option<Instant>>,
     vault: &'a Vault,
     resumed: Mutex<Option<u64>>,
     memos: Mutex<Vec<Arc<RowMemo>>>,
     reused: AtomicU64,
     fresh: AtomicU64,
+    used: Mutex<Usage>,
 }
 
 impl<'a> StageRun<'a> {
@@ -71,10 +73,27 @@ impl<'a> StageRun<'a> {
         report: &'a (dyn Fn(Report) + Sync),
         vault: &'a Vault,
     ) -> Self {
-        let (staged, copies) = (Mutex::default(), Mutex::default());
-        let (reported, resumed, memos) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (staged, copies, used) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (reported, told_spent) = (Mutex::default(), Mutex::default());
+        let (resumed, memos) = (Mutex::default(), Mutex::default());
         let (reused, fresh) = (AtomicU64::default(), AtomicU64::default());
-        Self { store, spec, folder, cancelled, report, staged, copies, reported, vault, resumed, memos, reused, fresh }
+        Self {
+            store,
+            spec,
+            folder,
+            cancelled,
+            report,
+            staged,
+            copies,
+            reported,
+            told_spent,
+            vault,
+            resumed,
+            memos,
+            reused,
+            fresh,
+            used,
+        }
     }
 
     fn input(&self, port: &str) -> Result<&InputSpec, StageError> {
@@ -101,12 +120,16 @@ impl<'a> StageRun<'a> {
         *self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports the rows of the row memo so far; none where it was not used.
-    pub(crate) fn tell_rows(&self) -> Option<RowCounts> {
+    /// Reports what was spent so far: rows where the row memo was used, tokens
+    /// and money where the operator tells.
+    pub(crate) fn tell_spent(&self) -> Spent {
         let (reused, fresh) = (self.reused.load(Ordering::Relaxed), self.fresh.load(Ordering::Relaxed));
-        let counts = (reused + fresh > 0).then_some(RowCounts { reused, fresh })?;
-        (self.report)(Report::Rows(counts));
-        Some(counts)
+        let rows = (reused + fresh > 0).then_some(RowCounts { reused, fresh });
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = (!used.is_nothing()).then_some(used);
+        rows.into_iter().for_each(|rows| (self.report)(Report::Rows(rows)));
+        usage.into_iter().for_each(|usage| (self.report)(Report::Usage(usage)));
+        Spent { rows, usage, energy_joules: None }
     }
 
     /// All outputs in the order of the ports, complete. Every row that was
@@ -265,13 +288,16 @@ impl Run for StageRun<'_> {
     }
 
     fn progress(&self, progress: Progress) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = progress.done == progress.total;
-        if last || reported.is_none_or(|then| then.elapsed() >= REPORT_EVERY) {
-            *reported = Some(Instant::now());
-            drop(reported);
+        if is_due(&self.reported) || progress.done == progress.total {
             (self.report)(Report::Progress(progress));
-            self.tell_rows();
+            self.tell_spent();
+        }
+    }
+
+    fn used(&self, usage: Usage) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += usage;
+        if is_due(&self.told_spent) {
+            self.tell_spent();
         }
     }
 
@@ -282,6 +308,16 @@ impl Run for StageRun<'_> {
     fn cancelled(&self) -> bool {
         (self.cancelled)()
     }
+}
+
+/// Whether something may be reported again; if so, it counts as reported.
+fn is_due(last: &Mutex<Option<Instant>>) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let due = last.is_none_or(|then| then.elapsed() >= REPORT_EVERY);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
 }
 
 /// The row memo as a stage sees it: counted, told of, and salted as the stage's

@@ -11,22 +11,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, RowCounts, Runner, StageError, StageId};
+use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, Runner, StageError, StageId};
 
-use crate::attempt::{self, MemoUse, Outcome};
+use crate::attempt::{self, MemoUse, Outcome, Spent};
 use crate::decide::{Decider, Overrides, Verdict};
 use crate::definition::Definitions;
 use crate::error::Error;
 use crate::here;
 use crate::key::StageKey;
-use crate::ledger::{Last, Latest, Ledger, StageEntry};
+use crate::ledger::{Caller, Last, Latest, Ledger, StageEntry};
 use crate::plan::{Node, Plan};
 use crate::publisher::Publisher;
 use crate::resources::{Granted, Machine, Pool};
+use crate::secrets::{self, Vault};
 use crate::store::lease::{RUN, Watch};
 use crate::store::{Record, Remote, Store, adopt};
 use crate::why::Reason;
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub overrides: Overrides,
     /// The executable that runs attempts.
     pub worker: PathBuf,
+    /// Who asked for the run.
+    pub caller: Caller,
 }
 
 impl RunOptions {
@@ -67,6 +70,7 @@ impl RunOptions {
             keep_going: false,
             overrides: Overrides::default(),
             worker: worker.into(),
+            caller: Caller::default(),
         }
     }
 }
@@ -125,7 +129,7 @@ struct Ended {
 
 enum End {
     /// It ran, or failed.
-    Ran { outcome: Box<Outcome>, stdout: Option<Digest>, stderr: Option<Digest>, memo: Option<RowCounts> },
+    Ran { outcome: Box<Outcome>, stdout: Option<Digest>, stderr: Option<Digest>, spent: Spent, device: Option<String> },
     /// Another process had made it meanwhile.
     Hit(Box<Record>),
     /// An input's bytes are gone or damaged; the instance that made it.
@@ -154,6 +158,8 @@ struct Shared<'a> {
     worker: &'a Path,
     publisher: Publisher,
     has_gpus: bool,
+    /// What tells of GPUs, looked for when a stage first holds one.
+    meter: OnceLock<Option<nvml_wrapper::Nvml>>,
     cancel: &'a AtomicBool,
     on_event: &'a (dyn Fn(Event) + Sync),
 }
@@ -197,14 +203,15 @@ pub fn run(
     let clock = Instant::now();
     store.prepare()?;
     let wanted = needed(plan, options.targets.as_ref(), &options.overrides);
-    let ledger = Ledger::begin(store, &plan.name, wanted.len())?;
+    let ledger = Ledger::begin(store, &plan.name, wanted.len(), without_secrets(plan, &options.caller))?;
     let name = format!("{RUN}{}", ledger.run());
     let _claim = store.try_claim(&name, ledger.run(), &mut Watch::default())?;
     on_event(Event::RunStarted { run: ledger.run().to_owned(), pipeline: plan.name.clone(), instances: wanted.len() });
     let has_gpus = !options.machine.gpus.is_empty();
     let publisher = Publisher::start(store)?;
     let worker = options.worker.as_path();
-    let shared = Shared { plan, store, runners, ledger: &ledger, worker, publisher, has_gpus, cancel, on_event };
+    let meter = OnceLock::new();
+    let shared = Shared { plan, store, runners, ledger: &ledger, worker, publisher, has_gpus, meter, cancel, on_event };
     let mut driver = Driver::new(&shared, options, wanted);
     let (send, receive) = channel();
     std::thread::scope(|scope| driver.drive(scope, &send, &receive));
@@ -220,6 +227,14 @@ pub fn run(
         seconds: summary.seconds,
     });
     Ok(summary)
+}
+
+/// Secrets are never asked for on a command line; what was typed there all the
+/// same is not written down.
+fn without_secrets(plan: &Plan, caller: &Caller) -> Caller {
+    let taking = plan.nodes.iter().filter(|node| !node.entry.secret.is_empty());
+    let names = taking.flat_map(|node| secrets::names(&node.resolved.params)).collect();
+    Caller { command: Vault::of_process(&names).redact(&caller.command), ..caller.clone() }
 }
 
 /// The wanted instances and all that they need; all if none is named.
@@ -507,7 +522,7 @@ impl<'a> Driver<'a> {
         match end {
             End::Hit(record) => self.hit(index, record),
             End::InputLost(source) => self.make_again(index, source),
-            End::Ran { outcome, stdout, stderr, memo } => {
+            End::Ran { outcome, stdout, stderr, spent, device } => {
                 let mut entry = self.entry(index);
                 entry.definition = self.definitions.of(index, &self.decider);
                 entry.started_ms = started_ms;
@@ -515,7 +530,8 @@ impl<'a> Driver<'a> {
                 entry.peak_bytes = outcome.peak_bytes;
                 entry.host = Some(outcome.host.clone());
                 (entry.stdout, entry.stderr) = (stdout, stderr);
-                entry.memo = memo;
+                (entry.memo, entry.usage) = (spent.rows, spent.usage);
+                (entry.device, entry.energy_joules) = (device, spent.energy_joules);
                 entry.reason = self.origins.get(&index).cloned();
                 match outcome.result {
                     Ok(record) => self.ran(index, record, entry),
@@ -548,6 +564,9 @@ impl<'a> Driver<'a> {
             stdout: None,
             stderr: None,
             memo: None,
+            usage: None,
+            device: None,
+            energy_joules: None,
         }
     }
 
@@ -562,8 +581,8 @@ impl<'a> Driver<'a> {
         if let Err(error) = self.shared.ledger.stage(&entry) {
             self.broken.get_or_insert(error);
         }
-        let StageEntry { id: stage, seconds, memo, .. } = entry;
-        (self.shared.on_event)(Event::StageEnded { stage, outcome, seconds, rows, memo });
+        let StageEntry { id: stage, seconds, memo, usage, .. } = entry;
+        (self.shared.on_event)(Event::StageEnded { stage, outcome, seconds, rows, memo, usage });
     }
 
     fn hit(&mut self, index: usize, record: Box<Record>) {

@@ -50,7 +50,7 @@ pub(crate) fn execute(
     let report = &|said: Report| report(redact(&vault, said));
     let run = StageRun::new(store, spec, folder, cancelled, report, &vault);
     let done = catch_unwind(AssertUnwindSafe(|| runner.run(&spec.params, &run)));
-    let memo = run.tell_rows();
+    let spent = run.tell_spent();
     done.unwrap_or_else(|panic| {
         Err(StageError::bug(format!("{} panicked: {}", spec.stage, panic_text(panic.as_ref()))))
     })
@@ -73,7 +73,8 @@ pub(crate) fn execute(
         peak_bytes: spec.attended.then(peak_bytes).flatten(),
         version: spec.version.clone(),
         resumed_at_step,
-        memo,
+        memo: spent.rows,
+        usage: spent.usage,
     };
     let record = Record::new(spec.key, &spec.operator, Vec::new(), spec.supersedes, made).made_from(spec.made_from());
     let committed = publish(Pending { record, staged })?;
@@ -92,7 +93,7 @@ fn redact(vault: &Vault, said: Report) -> Report {
     match said {
         Report::Progress(progress) => Report::Progress(Progress { figure: vault.redact(&progress.figure), ..progress }),
         Report::Note(note) => Report::Note(vault.redact(&note)),
-        rows @ Report::Rows(_) => rows,
+        figures @ (Report::Rows(_) | Report::Usage(_)) => figures,
     }
 }
 
@@ -101,10 +102,12 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// The peak resident memory of this process.
+/// The peak resident memory of this process, or of the largest of those that
+/// it started and that have ended.
 fn peak_bytes() -> Option<u64> {
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    getrusage(UsageWho::RUSAGE_SELF).ok().map(|usage| usage.max_rss() as u64 * unit)
+    let peak = |who| getrusage(who).ok().map(|usage| usage.max_rss() as u64 * unit);
+    peak(UsageWho::RUSAGE_SELF).max(peak(UsageWho::RUSAGE_CHILDREN))
 }
 
 /// What `fuseline-worker ATTEMPT` does; returns the exit status.

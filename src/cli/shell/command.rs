@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use fuseline_contract::StageError;
+use fuseline_engine::ledger::DOC;
 use fuseline_query::functions;
 
 use super::{Next, Shell};
@@ -39,15 +40,13 @@ impl Shell<'_> {
             }
             ("d", name) => {
                 let schema = self.session.columns(name)?;
-                let types: Vec<(&str, String)> = schema
-                    .fields()
-                    .iter()
-                    .map(|field| {
-                        let null = if field.is_nullable() { "" } else { " not null" };
-                        (field.name().as_str(), format!("{}{null}", field.data_type()))
-                    })
-                    .collect();
-                self.answers.print(&table(types.iter().map(|(name, kind)| (*name, kind.as_str()))))?;
+                let lines = schema.fields().iter().map(|field| {
+                    let null = if field.is_nullable() { "" } else { " not null" };
+                    let doc = field.metadata().get(DOC).map(|doc| format!(": {doc}")).unwrap_or_default();
+                    (field.name().as_str(), format!("{}{null}{doc}", field.data_type()))
+                });
+                let lines: Vec<(&str, String)> = lines.collect();
+                self.answers.print(&table(lines.iter().map(|(name, what)| (*name, what.as_str()))))?;
             }
             ("df", "") => {
                 let lines = functions::ALL.iter().map(|function| (function.call, function.doc));

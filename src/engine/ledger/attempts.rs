@@ -4,10 +4,11 @@
 use std::fs;
 use std::io::{ErrorKind, Write};
 
-use fuseline_contract::{Class, Digest, Key, StageId, Table};
+use fuseline_contract::{Class, Digest, Key, StageId, Table, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, floats, numbers, run_entries, table, texts, times};
+use super::tables::{floats, numbers, table, texts, times};
+use super::{Ledger, run_entries};
 use crate::error::{At, Error, Result};
 use crate::store::{Store, seal};
 
@@ -40,6 +41,15 @@ pub struct AttemptEntry {
     pub peak_bytes: Option<u64>,
     /// The steps that an earlier attempt had done, if it went on from its checkpoint.
     pub resumed_at_step: Option<u64>,
+    /// What it consumed, where its operator tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// What it ran on: `cpu`, or what its GPUs are called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The energy that its GPUs drew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_joules: Option<f64>,
     /// What it wrote to standard output, as a blob.
     pub stdout: Option<Digest>,
     /// What it wrote to standard error, as a blob.
@@ -76,23 +86,76 @@ pub fn attempts(store: &Store) -> Result<Table> {
     }
     let attempts = || rows.iter().map(|(_, attempt)| attempt);
     table(vec![
-        ("run", texts(rows.iter().map(|(run, _)| Some(&run.run)))),
-        ("pipeline", texts(rows.iter().map(|(run, _)| Some(&run.pipeline)))),
-        ("stage", texts(attempts().map(|attempt| Some(&attempt.stage.stage)))),
-        ("instance", texts(attempts().map(|attempt| Some(attempt.stage.to_string())))),
-        ("key", texts(attempts().map(|attempt| Some(attempt.key.to_string())))),
-        ("attempt", texts(attempts().map(|attempt| Some(&attempt.attempt)))),
-        ("number", numbers(attempts().map(|attempt| Some(attempt.number.into())))),
-        ("class", texts(attempts().map(|attempt| attempt.class.map(Class::name)))),
-        ("error", texts(attempts().map(|attempt| attempt.error.as_ref()))),
-        ("exit", texts(attempts().map(|attempt| attempt.exit.as_ref()))),
-        ("host", texts(attempts().map(|attempt| Some(&attempt.host)))),
-        ("started", times(attempts().map(|attempt| attempt.started_ms))),
-        ("seconds", floats(attempts().map(|attempt| Some(attempt.seconds)))),
-        ("peak_bytes", numbers(attempts().map(|attempt| attempt.peak_bytes))),
-        ("resumed_at_step", numbers(attempts().map(|attempt| attempt.resumed_at_step))),
-        ("stdout", texts(attempts().map(|attempt| attempt.stdout.map(|digest| digest.hex())))),
-        ("stderr", texts(attempts().map(|attempt| attempt.stderr.map(|digest| digest.hex())))),
+        ("run", "the run's id", texts(rows.iter().map(|(run, _)| Some(&run.run)))),
+        ("pipeline", "the pipeline's name", texts(rows.iter().map(|(run, _)| Some(&run.pipeline)))),
+        ("stage", "the stage", texts(attempts().map(|attempt| Some(&attempt.stage.stage)))),
+        ("instance", "the stage with its axes", texts(attempts().map(|attempt| Some(attempt.stage.to_string())))),
+        ("key", "the stage's key", texts(attempts().map(|attempt| Some(attempt.key.to_string())))),
+        ("attempt", "the attempt's id", texts(attempts().map(|attempt| Some(&attempt.attempt)))),
+        (
+            "number",
+            "which attempt of its run at this instance, from 1",
+            numbers(attempts().map(|attempt| Some(attempt.number.into()))),
+        ),
+        (
+            "class",
+            "of which class its failure was: config, contract, code, resource, transient, cancelled or lost; null if it succeeded",
+            texts(attempts().map(|attempt| attempt.class.map(Class::name))),
+        ),
+        ("error", "why it failed; null if it did not", texts(attempts().map(|attempt| attempt.error.as_ref()))),
+        (
+            "exit",
+            "how its process ended: `exit 0`, `SIGKILL`; null for work on a thread of the run",
+            texts(attempts().map(|attempt| attempt.exit.as_ref())),
+        ),
+        ("host", "the machine that it ran on", texts(attempts().map(|attempt| Some(&attempt.host)))),
+        ("started", "when it began", times(attempts().map(|attempt| attempt.started_ms))),
+        ("seconds", "wall time", floats(attempts().map(|attempt| Some(attempt.seconds)))),
+        (
+            "peak_bytes",
+            "peak memory of its process, or of the largest that it started; null as `exit`, and after a kill",
+            numbers(attempts().map(|attempt| attempt.peak_bytes)),
+        ),
+        (
+            "resumed_at_step",
+            "the steps that an earlier attempt had done; null unless it went on from a checkpoint",
+            numbers(attempts().map(|attempt| attempt.resumed_at_step)),
+        ),
+        (
+            "tokens_in",
+            "tokens that models read; null unless its operator tells and there were any",
+            numbers(attempts().map(|attempt| attempt.usage.map(|usage| usage.tokens_in))),
+        ),
+        (
+            "tokens_out",
+            "tokens that models generated; null as `tokens_in`",
+            numbers(attempts().map(|attempt| attempt.usage.map(|usage| usage.tokens_out))),
+        ),
+        (
+            "price_usd",
+            "US dollars; null unless its operator knows",
+            floats(attempts().map(|attempt| attempt.usage?.price_usd)),
+        ),
+        (
+            "device",
+            "cpu, or what the GPUs that it held are called",
+            texts(attempts().map(|attempt| attempt.device.as_ref())),
+        ),
+        (
+            "energy_joules",
+            "what those GPUs drew; null without GPUs whose driver counts it (NVIDIA's, from Volta on)",
+            floats(attempts().map(|attempt| attempt.energy_joules)),
+        ),
+        (
+            "stdout",
+            "the blob of what it wrote to standard output; null if it wrote nothing",
+            texts(attempts().map(|attempt| attempt.stdout.map(|digest| digest.hex()))),
+        ),
+        (
+            "stderr",
+            "the blob of what it wrote to standard error; null if it wrote nothing",
+            texts(attempts().map(|attempt| attempt.stderr.map(|digest| digest.hex()))),
+        ),
     ])
 }
 
@@ -105,7 +168,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let store = Store::open(home.path()).expect("opens");
         store.prepare().expect("prepares");
-        let ledger = Ledger::begin(&store, "toy", 1).expect("begins");
+        let ledger = Ledger::begin(&store, "toy", 1, Default::default()).expect("begins");
         let mut entry = AttemptEntry {
             attempt: "A".into(),
             stage: StageId::plain("a"),
@@ -119,6 +182,9 @@ mod tests {
             seconds: 0.5,
             peak_bytes: None,
             resumed_at_step: None,
+            usage: None,
+            device: None,
+            energy_joules: None,
             stdout: None,
             stderr: None,
         };

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use fuseline_contract::{Digest, Event, Key, Place, StageError};
 
 use super::{CANCEL_EVERY, End, Needed, Shared};
-use crate::attempt::{Outcome, Report, Spec};
+use crate::attempt::{Outcome, Report, Spec, Spent};
+use crate::device::{self, Meter};
 use crate::error::{At, Error};
 use crate::executor::local;
 use crate::here;
@@ -73,10 +74,12 @@ fn under(shared: &Shared<'_>, spec: &mut Spec, work: &Work<'_>) -> End {
         // Done anew whatever is there, so not from its checkpoint either.
         let _ = fs::remove_dir_all(store.checkpoint(&spec.key));
     }
-    let mut number = 1;
+    let (mut number, mut all) = (1, Spent::default());
     loop {
-        let end = attempt(shared, spec, number, work);
-        let End::Ran { outcome, .. } = &end else { return end };
+        let mut end = attempt(shared, spec, number, work);
+        let End::Ran { outcome, spent, .. } = &mut end else { return end };
+        all = all.then(*spent);
+        *spent = all;
         let again = outcome.result.as_ref().err().filter(|error| error.class.is_tried_again());
         let Some(error) = again.filter(|_| number <= work.retry.times && !shared.is_cancelled()) else { return end };
         let pause = pause(work.retry, number, &spec.attempt);
@@ -118,7 +121,7 @@ pub(super) fn pause(retry: Retry, number: u32, attempt: &str) -> Duration {
 /// The end of an attempt that never began.
 fn unstarted(error: StageError) -> End {
     let outcome = Outcome { result: Err(error), seconds: 0.0, peak_bytes: None, host: here::host(), exit: None };
-    End::Ran { outcome: Box::new(outcome), stdout: None, stderr: None, memo: None }
+    End::Ran { outcome: Box::new(outcome), stdout: None, stderr: None, spent: Spent::default(), device: None }
 }
 
 /// One attempt, noted in the ledger.
@@ -131,16 +134,17 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
         return unstarted(error.into());
     }
     let cancelled = || shared.is_cancelled();
-    let memo = Mutex::new(None);
+    let spent = Mutex::new(Spent::default());
     let report = |report| {
         let stage = spec.stage.clone();
         match report {
             Report::Progress(progress) => (shared.on_event)(Event::Progress { stage, progress }),
             Report::Note(text) => (shared.on_event)(Event::Note { stage, text }),
-            Report::Rows(counts) => *memo.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts),
+            Report::Rows(rows) => spent.lock().unwrap_or_else(PoisonError::into_inner).rows = Some(rows),
+            Report::Usage(usage) => spent.lock().unwrap_or_else(PoisonError::into_inner).usage = Some(usage),
         }
     };
-    let outcome = match work.place {
+    let execute = || match work.place {
         Place::Worker => {
             // A stage that asked for no GPU sees none, so that what is counted is what is used.
             let gpus = shared.has_gpus.then_some(work.gpus);
@@ -159,12 +163,16 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
             Outcome { result, seconds, peak_bytes: None, host: here::host(), exit: None }
         }
     };
+    let meter = if work.gpus.is_empty() { None } else { shared.meter.get_or_init(device::library).as_ref() };
+    let (outcome, drawn) = device::measure(meter.map(|meter| meter as &dyn Meter), work.gpus, execute);
     let log = |name: &str| {
         let bytes = fs::read(folder.join(name)).ok().filter(|bytes| !bytes.is_empty())?;
         publish::put_bytes(store, &bytes).ok()
     };
     let (stdout, stderr) = (log("stdout.log"), log("stderr.log"));
     let (record, error) = (outcome.result.as_ref().ok(), outcome.result.as_ref().err());
+    let mut spent = spent.into_inner().unwrap_or_else(PoisonError::into_inner);
+    spent.energy_joules = drawn.energy_joules;
     let noted = shared.ledger.attempt(&AttemptEntry {
         attempt: spec.attempt.clone(),
         stage: spec.stage.clone(),
@@ -178,6 +186,9 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
         seconds: outcome.seconds,
         peak_bytes: outcome.peak_bytes,
         resumed_at_step: record.and_then(|record| record.made.resumed_at_step),
+        usage: spent.usage,
+        device: Some(drawn.device.clone()),
+        energy_joules: drawn.energy_joules,
         stdout,
         stderr,
     });
@@ -191,8 +202,7 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
     if let Err(source) = store.faults().pass("work-removed") {
         return unstarted(Error::io("remove", &folder, source).into());
     }
-    let memo = memo.into_inner().unwrap_or_else(PoisonError::into_inner);
-    End::Ran { outcome: Box::new(outcome), stdout, stderr, memo }
+    End::Ran { outcome: Box::new(outcome), stdout, stderr, spent, device: Some(drawn.device) }
 }
 
 /// Removes what dead attempts left: the claim is ours, so none of them lives.

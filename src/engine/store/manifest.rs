@@ -1,7 +1,7 @@
 //! What an artifact consists of ([`Manifest`]) and how it came to be
 //! ([`Record`]).
 
-use fuseline_contract::{Digest, Key, RowCounts};
+use fuseline_contract::{Digest, Key, RowCounts, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::store::seal;
@@ -169,6 +169,9 @@ pub struct Made {
     /// computed, it is one that a run from scratch might have given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<RowCounts>,
+    /// What the attempt consumed, where the operator tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// A person's word that a result made under another key holds under this one.

@@ -11,12 +11,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use fuseline_contract::{Digest, Table};
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -183,20 +183,6 @@ fn at(path: &Path, error: ParquetError) -> Error {
     }
 }
 
-/// The sum of a column of whole numbers, of which alone is read; nothing where
-/// there is no such column.
-pub fn sum(path: &Path, column: &str) -> Option<i64> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).ok()?).ok()?;
-    let index = builder.schema().fields().iter().position(|field| field.name() == column)?;
-    let only = ProjectionMask::roots(builder.parquet_schema(), [index]);
-    let mut sum = 0;
-    for batch in builder.with_projection(only).build().ok()? {
-        let numbers = compute::cast(batch.ok()?.column(0), &DataType::Int64).ok()?;
-        sum += compute::sum(numbers.as_primitive::<Int64Type>()).unwrap_or(0);
-    }
-    Some(sum)
-}
-
 /// Reads a file that [`write`] made.
 pub fn read(path: &Path) -> Result<Table> {
     let file = File::open(path).at("read", path)?;
@@ -212,7 +198,7 @@ pub fn read(path: &Path) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, DictionaryArray, Float64Array, Int64Array, ListArray, StringArray};
-    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;
     use crate::store::content;
@@ -290,19 +276,5 @@ mod tests {
         let field = Field::new("x", DataType::Int64, false);
         let table = Table::of_columns(vec![(field.clone(), array.clone()), (field, array)]).expect("arrow allows it");
         assert!(matches!(normalise(&table), Err(Error::ColumnTwice { .. })));
-    }
-
-    #[test]
-    fn a_column_is_summed_without_the_others() {
-        let home = tempfile::tempdir().expect("a folder");
-        let numbers = Int64Array::from(vec![Some(3), None, Some(4)]);
-        let texts = StringArray::from(vec!["a", "b", "c"]);
-        let columns: Vec<(Field, ArrayRef)> = vec![
-            (Field::new("text", DataType::Utf8, false), Arc::new(texts)),
-            (Field::new("n_tokens", DataType::Int64, true), Arc::new(numbers)),
-        ];
-        let path = home.path().join("rows.parquet");
-        write(&Table::of_columns(columns).expect("a table"), &path).expect("written");
-        assert_eq!([sum(&path, "n_tokens"), sum(&path, "n_words")], [Some(7), None]);
     }
 }

@@ -202,6 +202,8 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// 2-norm of the update's gradient, before clipping.
     pub grad_norm: f64,
+    /// Tokens computed for this update, filling not counted.
+    pub tokens: usize,
     /// Tokens computed per second of this update, filling not counted.
     pub tokens_per_second: f64,
     /// What the objective reports: means over the update's rows.
@@ -338,6 +340,7 @@ fn one_update<O: Objective>(
         loss: loss.value,
         learning_rate,
         grad_norm,
+        tokens,
         tokens_per_second: tokens as f64 / started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE),
         diagnostics: loss.diagnostics,
     })

@@ -42,7 +42,7 @@ fn what_killed_processes_leave_is_counted_and_no_damage() {
         fs::write(root.join(path), "half").expect("written");
     }
     // Killed in the middle of a line.
-    let ledger = Ledger::begin(&store, "toy", 1).expect("begins");
+    let ledger = Ledger::begin(&store, "toy", 1, Default::default()).expect("begins");
     fs::write(root.join("runs").join(ledger.run()).join("stages.ndjson"), "{\"id\": ").expect("torn");
     let report = fsck(&store, Options::default()).expect("checked");
     assert_eq!(report.findings, []);
@@ -91,7 +91,7 @@ fn a_record_that_says_something_else_than_its_manifest_is_found() {
 fn a_damaged_line_is_cut_out_of_the_ledger_and_the_others_stay() {
     let home = tempfile::tempdir().expect("a folder");
     let store = store(&home);
-    let ledger = Ledger::begin(&store, "toy", 2).expect("begins");
+    let ledger = Ledger::begin(&store, "toy", 2, Default::default()).expect("begins");
     let path = home.path().join("runs").join(ledger.run()).join("stages.ndjson");
     let line = |name: &str| seal::seal(&serde_json::json!({ "id": StageId::plain(name) }));
     fs::write(&path, [line("a"), b"\n".to_vec(), b"{\"id\": 1}\n".to_vec(), line("b"), b"\n".to_vec()].concat())

@@ -40,7 +40,7 @@ impl Bench {
     }
 
     fn note(&self, pipeline: &str, records: &[&Record]) {
-        let ledger = Ledger::begin(&self.store, pipeline, records.len()).expect("begins");
+        let ledger = Ledger::begin(&self.store, pipeline, records.len(), Default::default()).expect("begins");
         for record in records {
             ledger.stage(&entry(record)).expect("noted");
         }
@@ -110,6 +110,9 @@ fn entry(record: &Record) -> StageEntry {
         stdout: None,
         stderr: None,
         memo: None,
+        usage: None,
+        device: None,
+        energy_joules: None,
     }
 }
 
