@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use fuseline_contract::rows::{self, RowType};
 use fuseline_contract::{
-    Execute, ExternalFile, Input, Kind, Operator, Output, Place, Ports, Problems, Run, Secret, StageError, Traits,
+    Execute, ExternalFile, Input, Kind, Operator, Output, Place, Ports, Problems, Promise, Run, Secret, StageError,
+    Traits,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,7 +105,8 @@ pub struct Command;
 impl Operator for Command {
     const NAME: &'static str = "command";
     const VERSION: u32 = 1;
-    const TRAITS: Traits = Traits { place: Place::Worker, ..Traits::PURE };
+    // Nobody knows what a program does.
+    const TRAITS: Traits = Traits { place: Place::Worker, promise: Promise::Sampled, ..Traits::PURE };
     const EXECUTION: &'static [&'static str] = &["env", "timeout_seconds"];
     const SECRET: &'static [&'static str] = &["secrets"];
     const MANUAL: &'static str = "\

@@ -40,7 +40,7 @@ impl Operator for LogProbs {
     const NAME: &'static str = "logprobs";
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.score", version: 2 }];
-    const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: false, numerics: Some(NUMERICS) };
+    const TRAITS: Traits = Traits { place: Place::Worker, numerics: Some(NUMERICS), ..Traits::PURE };
     const MANUAL: &'static str = "\
 Computes log-probabilities of given answers under a model.
 

@@ -83,7 +83,7 @@ impl Operator for Sample {
     const NAME: &'static str = "sample";
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.generate", version: 1 }];
-    const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS) };
+    const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS), ..Traits::PURE };
     const MANUAL: &'static str = "\
 Samples answers of a model to prompts.
 

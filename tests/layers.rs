@@ -73,6 +73,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "rundiff",
             "lock",
             "rerun",
+            "footnotes",
         ],
     ),
     (

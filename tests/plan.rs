@@ -423,3 +423,20 @@ fn ask_29_two_runs_differ_in_stages_metrics_rows_and_schema() {
     assert!(wrong(&["answers", "--tol", "many"]).contains("expected a number from 0"));
     assert!(refused(&home, &["diff", "ZZZ", &runs[0]]).contains("`fuseline runs` lists them"));
 }
+
+#[test]
+fn a_rerun_that_differs_is_wrong_only_where_the_same_bytes_were_promised() {
+    let home = Home::new();
+    let program = "{program: sh, args: [-c, 'echo a > $0; cat /proc/sys/kernel/random/uuid >> $0', '{output.rows.csv}'], outputs: {rows: table}}";
+    home.write("p.yaml", format!("stages:\n  drift: {{op: command, with: {program}}}\n"));
+    if !std::path::Path::new("/proc/sys/kernel/random/uuid").exists() {
+        println!("skipped: nothing here is different every time");
+        return;
+    }
+    home.ok(&["run", "p.yaml"]);
+    let text = home.ok(&["verify", "p.yaml", "drift", "--rerun"]);
+    contains(&text, &["drift: output rows differs: ", "; its operator promises no equal bytes\n"]);
+    assert!(text.ends_with("the same bytes again: 0 stages\n"), "{text}");
+    let told = json(&home.ok(&["verify", "p.yaml", "drift", "--rerun", "--json"]));
+    assert_eq!((told["deviations"].as_array(), told["expected"][0]["stage"].as_str()), (Some(&vec![]), Some("drift")));
+}

@@ -11,7 +11,7 @@ pub const PARTS: &[Part] = &[DECODER, CHAT, Part { name: "lm.train", version: 1 
 /// How often the state is kept changes no result.
 pub const EXECUTION: &[&str] = &["train.checkpoint_every"];
 /// Training runs in a process of its own, from a seed.
-pub const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS) };
+pub const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS), ..Traits::PURE };
 
 /// The ports of a training operator: `model`, the data, and a reference where one is needed.
 pub fn ports(data: Input, reference: bool) -> Ports {

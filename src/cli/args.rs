@@ -199,7 +199,7 @@ pub enum Verb {
         /// The lock; PIPELINE with .lock.yaml in place of .yaml by default.
         #[arg(long, value_name = "FILE", conflicts_with = "rerun")]
         lock: Option<PathBuf>,
-        /// Run the stages again, beside the store, and compare bytes.
+        /// Run the stages again, beside the store, and compare bytes. Every row is computed: what is remembered is not used.
         #[arg(long, requires = "stages")]
         rerun: bool,
         /// Print JSON.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fuseline_contract::StageError;
 use fuseline_engine::decide::Decision;
+use fuseline_engine::footnotes::footnotes;
 use fuseline_engine::graph::Graph;
 use fuseline_engine::problem::nearest;
 use fuseline_engine::store::Record;
@@ -88,11 +89,16 @@ pub fn render(
     };
     let style = Style { ansi: std::io::stdout().is_terminal(), ..Style::default() };
     let mut parts = Vec::new();
-    for (node, record) in setting.plan.nodes.iter().zip(records) {
+    for (index, (node, record)) in setting.plan.nodes.iter().zip(records).enumerate() {
         let Some(table) = node.id.stage.strip_prefix("tables.") else { continue };
         if let (Some(record), true) = (record, name.is_none_or(|name| name == table)) {
-            let cells = Cells::from_table(&setting.store.table(&record.outputs[0].artifact)?)?;
+            let mut cells = Cells::from_table(&setting.store.table(&record.outputs[0].artifact)?)?;
             setting.store.take_over(record)?;
+            cells.notes = footnotes(&setting.plan, &setting.store, records, index);
+            if format == Format::Csv {
+                // It has no place for them.
+                cells.notes.iter().for_each(|note| eprintln!("note: {table}: {note}"));
+            }
             parts.push(render::cells(&cells, format, &style));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use fuseline_contract::{Cause, StageError};
+use fuseline_contract::{Cause, Promise, StageError};
 use fuseline_engine::explain::Replaced;
 use fuseline_engine::lock::Deviation;
 use fuseline_engine::rerun::{self, Means, Verdict};
@@ -35,7 +35,7 @@ pub fn compare(
     let mut deviations = lock.check_definitions(&setting.plan, &setting.store, selected.as_ref());
     deviations.extend(lock.check_results(&setting.plan, &setting.store, selected.as_ref()));
     let count = selected.map_or(setting.plan.nodes.len(), |selected| selected.len());
-    report(&deviations, as_json, &format!("as {} says: {}", path.display(), counted(count)))
+    report(&deviations, &[], as_json, &format!("as {} says: {}", path.display(), counted(count)))
 }
 
 /// Runs stages again beside the store and compares what they give.
@@ -56,7 +56,7 @@ pub fn rerun(location: &Location, pipeline: &Pipeline, stages: &[String], as_jso
         cancel: &cancel,
         on_event: &on_event,
     };
-    let mut deviations = Vec::new();
+    let (mut deviations, mut expected) = (Vec::new(), Vec::new());
     for &index in &selected {
         let rerun =
             rerun::rerun(&setting.plan, &setting.store, &decisions, index, &means).map_err(|error| {
@@ -76,10 +76,20 @@ pub fn rerun(location: &Location, pipeline: &Pipeline, stages: &[String], as_jso
                     format!("output {} differs: {words}", before.name)
                 }
             };
-            deviations.push(Deviation { stage: setting.plan.nodes[index].id.to_string(), what, cause: Cause::Work });
+            let node = &setting.plan.nodes[index];
+            let stage = node.id.to_string();
+            match node.entry.traits.promise {
+                Promise::Deterministic => deviations.push(Deviation { stage, what, cause: Cause::Work }),
+                Promise::Sampled => {
+                    let what = format!("{what}; its operator promises no equal bytes");
+                    expected.push(Deviation { stage, what, cause: Cause::Work });
+                }
+            }
         }
     }
-    report(&deviations, as_json, &format!("the same bytes again: {}", counted(selected.len())))
+    let other: BTreeSet<&str> = expected.iter().map(|deviation| deviation.stage.as_str()).collect();
+    let fine = format!("the same bytes again: {}", counted(selected.len() - other.len()));
+    report(&deviations, &expected, as_json, &fine)
 }
 
 /// What a rerun's output has that the store's has not, in words.
@@ -111,16 +121,19 @@ fn counted(stages: usize) -> String {
     if stages == 1 { "1 stage".to_owned() } else { format!("{stages} stages") }
 }
 
-/// Prints what deviates; the exit code is that of the gravest.
-fn report(deviations: &[Deviation], as_json: bool, fine: &str) -> anyhow::Result<u8> {
+/// Prints what deviates, and what does so as it may; the exit code is that of
+/// the gravest of the first.
+fn report(deviations: &[Deviation], expected: &[Deviation], as_json: bool, fine: &str) -> anyhow::Result<u8> {
     if as_json {
-        exit::print(&serde_json::to_string_pretty(&json!({"deviations": deviations}))?)?;
-    } else if deviations.is_empty() {
-        exit::print(fine)?;
+        let all = json!({"deviations": deviations, "expected": expected});
+        exit::print(&serde_json::to_string_pretty(&all)?)?;
     } else {
         let mut text = String::new();
-        for deviation in deviations {
+        for deviation in deviations.iter().chain(expected) {
             writeln!(text, "{}: {}", deviation.stage, deviation.what)?;
+        }
+        if deviations.is_empty() {
+            writeln!(text, "{fine}")?;
         }
         exit::print(&text)?;
     }

@@ -30,7 +30,7 @@ pub use error::{Cause, Class, StageError};
 pub use event::{Event, Outcome, Progress, RowCounts, Usage};
 pub use id::{Digest, Key, StageId};
 pub use memo::{Memo, RowFunction, RowKey};
-pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Traits};
+pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Promise, Traits};
 pub use port::{Arity, Input, Kind, Output, Ports};
 pub use run::{Checkpoints, Model, Run};
 pub use runner::{Execute, Runner};

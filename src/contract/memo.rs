@@ -76,7 +76,7 @@ pub trait Memo: Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::{Part, Place, Traits};
+    use crate::operator::{Part, Traits};
     use crate::port::Ports;
 
     struct Toy<const VERSION: u32>;
@@ -85,7 +85,7 @@ mod tests {
         const NAME: &'static str = "toy";
         const VERSION: u32 = V;
         const PARTS: &'static [Part] = &[Part { name: "lm.toy", version: 3 }];
-        const TRAITS: Traits = Traits { place: Place::Thread, uses_seed: true, numerics: Some("f32/cpu") };
+        const TRAITS: Traits = Traits { uses_seed: true, numerics: Some("f32/cpu"), ..Traits::PURE };
         const MANUAL: &'static str = "A toy.";
         const EXAMPLE: &'static str = "op: toy";
         type Config = ();

@@ -28,6 +28,15 @@ pub enum Place {
     Worker,
 }
 
+/// What an operator promises of a second run of one key on one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// The same bytes. Other bytes are a bug, and are warned of.
+    Deterministic,
+    /// A result as good; its bytes may differ.
+    Sampled,
+}
+
 /// What the engine must know of an operator besides its ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traits {
@@ -37,11 +46,14 @@ pub struct Traits {
     pub uses_seed: bool,
     /// The numerics class, where results depend on device and dtype: `f32/cpu`.
     pub numerics: Option<&'static str>,
+    /// What it promises of a second run.
+    pub promise: Promise,
 }
 
 impl Traits {
-    /// Pure data work on a thread: no seed, no numerics class.
-    pub const PURE: Self = Self { place: Place::Thread, uses_seed: false, numerics: None };
+    /// Pure data work on a thread: no seed, no numerics class, always the same bytes.
+    pub const PURE: Self =
+        Self { place: Place::Thread, uses_seed: false, numerics: None, promise: Promise::Deterministic };
 }
 
 /// A file or folder outside the store that a parameter names. Its content, not

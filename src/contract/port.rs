@@ -107,12 +107,21 @@ pub struct Output {
     pub kind: Kind,
     /// One sentence for the manual.
     pub doc: &'static str,
+    /// It lists rows that failed and are missing elsewhere, which readers of
+    /// what rests on the rest are told.
+    pub lists_failures: bool,
 }
 
 impl Output {
     /// An output.
     pub fn new(name: &str, kind: Kind, doc: &'static str) -> Self {
-        Self { name: name.to_owned(), kind, doc }
+        Self { name: name.to_owned(), kind, doc, lists_failures: false }
+    }
+
+    /// Says that it lists rows that failed.
+    #[must_use]
+    pub fn of_failures(self) -> Self {
+        Self { lists_failures: true, ..self }
     }
 }
 

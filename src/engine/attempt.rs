@@ -224,6 +224,8 @@ pub enum Report {
     Rows(RowCounts),
     /// What was consumed so far.
     Usage(Usage),
+    /// It gave another result than is there for its key; that one is kept.
+    Differed,
 }
 
 /// What was paid by an attempt, or by all attempts at a stage, besides time.

@@ -14,6 +14,7 @@ pub mod error;
 pub mod executor;
 mod expand;
 pub mod explain;
+pub mod footnotes;
 pub mod graph;
 mod here;
 pub mod history;

@@ -15,7 +15,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, Runner, StageError, StageId};
+use fuseline_contract::{Cause, Digest, Event, Key, Outcome as Fate, Place, Runner, StageError, StageId, Traits};
 
 use crate::attempt::{self, MemoUse, Outcome, Spent};
 use crate::decide::{Decider, Overrides, Verdict};
@@ -474,7 +474,8 @@ impl<'a> Driver<'a> {
         self.state[index] = State::Running;
         self.in_flight.insert(due.stage.key, Vec::new());
         self.running += 1;
-        let (shared, send, place, retry) = (self.shared, send.clone(), node.entry.traits.place, node.retry);
+        let (shared, send, retry) = (self.shared, send.clone(), node.retry);
+        let Traits { place, promise, .. } = node.entry.traits;
         let (held, gpus) = (granted.clone(), granted.gpus.clone());
         let work = move || {
             let (started_ms, clock) = (here::now_ms(), Instant::now());
@@ -484,7 +485,11 @@ impl<'a> Driver<'a> {
                 let granted = granted.lock().unwrap_or_else(PoisonError::into_inner).take();
                 granted.into_iter().for_each(|granted| drop(send.send(Message::Worked(granted))));
             };
-            let end = stage::run(shared, spec, &Work { place, retry, inputs: &inputs, gpus: &gpus, worked: &worked });
+            let end = stage::run(
+                shared,
+                spec,
+                &Work { place, promise, retry, inputs: &inputs, gpus: &gpus, worked: &worked },
+            );
             let granted = granted.into_inner().unwrap_or_else(PoisonError::into_inner);
             let seconds = clock.elapsed().as_secs_f64();
             let _ = send.send(Message::Ended(Ended { index, end, granted, started_ms, seconds }));

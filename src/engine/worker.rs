@@ -79,11 +79,7 @@ pub(crate) fn execute(
     let record = Record::new(spec.key, &spec.operator, Vec::new(), spec.supersedes, made).made_from(spec.made_from());
     let committed = publish(Pending { record, staged })?;
     if committed.differed {
-        report(Report::Note(format!(
-            "operator {:?} gave another result than before for the same key {}: the first is kept",
-            spec.operator,
-            spec.key.short()
-        )));
+        report(Report::Differed);
     }
     Ok(committed.record)
 }
@@ -93,7 +89,7 @@ fn redact(vault: &Vault, said: Report) -> Report {
     match said {
         Report::Progress(progress) => Report::Progress(Progress { figure: vault.redact(&progress.figure), ..progress }),
         Report::Note(note) => Report::Note(vault.redact(&note)),
-        figures @ (Report::Rows(_) | Report::Usage(_)) => figures,
+        plain @ (Report::Rows(_) | Report::Usage(_) | Report::Differed) => plain,
     }
 }
 

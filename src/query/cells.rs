@@ -32,6 +32,9 @@ pub struct Cells {
     pub digits: Option<u8>,
     /// Numbers are fractions and shown times 100.
     pub percent: bool,
+    /// What stands below the table. It is of how the cells came to be, so whoever shows them adds it; the
+    /// artifact of a table has none.
+    pub notes: Vec<String>,
 }
 
 /// A row: as many labels as stubs, as many cells as headings.
@@ -431,6 +434,7 @@ mod tests {
             rows: vec![row(["x", ""], vec![number, Cell::default()]), row(["y", "z"], vec![text, int])],
             digits: Some(2),
             percent: true,
+            notes: vec![],
         };
         let table = cells.to_table().unwrap();
         assert_eq!(Cells::from_table(&table).unwrap(), cells);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fuseline_contract::{Digest, Event, Key, Place, StageError};
+use fuseline_contract::{Digest, Event, Key, Place, Promise, StageError};
 
 use super::{CANCEL_EVERY, End, Needed, Shared};
 use crate::attempt::{Outcome, Report, Spec, Spent};
@@ -29,6 +29,7 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// What a stage's thread knows besides the specification.
 pub(super) struct Work<'a> {
     pub(super) place: Place,
+    pub(super) promise: Promise,
     pub(super) retry: Retry,
     /// Where each input came from.
     pub(super) inputs: &'a [Needed],
@@ -135,12 +136,14 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
     }
     let cancelled = || shared.is_cancelled();
     let spent = Mutex::new(Spent::default());
+    let promise = work.promise;
     let report = |report| {
         let stage = spec.stage.clone();
         match report {
             Report::Progress(progress) => (shared.on_event)(Event::Progress { stage, progress }),
             Report::Note(text) => (shared.on_event)(Event::Note { stage, text }),
             Report::Rows(rows) => spent.lock().unwrap_or_else(PoisonError::into_inner).rows = Some(rows),
+            Report::Differed => (shared.on_event)(differed(spec, promise)),
             Report::Usage(usage) => spent.lock().unwrap_or_else(PoisonError::into_inner).usage = Some(usage),
         }
     };
@@ -203,6 +206,21 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
         return unstarted(Error::io("remove", &folder, source).into());
     }
     End::Ran { outcome: Box::new(outcome), stdout, stderr, spent, device: Some(drawn.device) }
+}
+
+/// What is said of a result that differs from the one that is there for its key.
+pub(super) fn differed(spec: &Spec, promise: Promise) -> Event {
+    let (operator, key) = (&spec.operator, spec.key.short());
+    let text =
+        format!("operator {operator:?} gave another result than before for the same key {key}: the first is kept");
+    match promise {
+        Promise::Sampled => Event::Note { stage: spec.stage.clone(), text },
+        Promise::Deterministic => {
+            let text =
+                format!("{}: {text}; it promises the same bytes, so this is a bug of it or of the machine", spec.stage);
+            Event::Warning { text }
+        }
+    }
 }
 
 /// Removes what dead attempts left: the claim is ours, so none of them lives.

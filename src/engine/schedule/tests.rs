@@ -24,6 +24,7 @@ use crate::why::Code;
 use crate::{ledger, worker};
 
 mod asked;
+mod footnotes;
 mod property;
 mod reasons;
 mod rot;

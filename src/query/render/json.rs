@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 
 /// Writes a grid: caption, label and a list of rows, each with its labels and
 /// cells by heading. A cell has its value (fractions are not made percent), the
-/// text that the other formats show, and what it is marked with.
+/// text that the other formats show, and what it is marked with. `notes` stand
+/// below the table, if there are any.
 pub fn render(cells: &Cells) -> String {
     let rows = cells.rows.iter().map(|row| {
         let labels: Map<String, Value> =
@@ -38,7 +39,10 @@ pub fn render(cells: &Cells) -> String {
         json!({"labels": labels, "cells": grid.collect::<Map<_, _>>()})
     });
     let rows: Vec<Value> = rows.collect();
-    let grid = json!({"caption": cells.caption, "label": cells.label, "rows": rows});
+    let mut grid = json!({"caption": cells.caption, "label": cells.label, "rows": rows});
+    if !cells.notes.is_empty() {
+        grid["notes"] = json!(cells.notes);
+    }
     format!("{grid:#}\n")
 }
 

@@ -22,7 +22,9 @@ pub fn render(cells: &Cells) -> String {
         let labels = row.labels.iter().map(|label| escaped(label));
         out.push_str(&line(&mut labels.chain(row.cells.iter().map(|cell| marked(cells, cell)))));
     }
-    out.push_str("    \\bottomrule\n  \\end{tabular}\n\\end{table}\n");
+    out.push_str("    \\bottomrule\n  \\end{tabular}\n");
+    out.extend(cells.notes.iter().map(|note| format!("\n  {{\\footnotesize Note: {}\\par}}\n", escaped(note))));
+    out.push_str("\\end{table}\n");
     out
 }
 

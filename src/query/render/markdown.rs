@@ -18,6 +18,7 @@ pub fn render(cells: &Cells) -> String {
         let labels = row.labels.iter().map(|label| escaped(label));
         out.push_str(&line(&mut labels.chain(row.cells.iter().map(|cell| marked(cells, cell)))));
     }
+    out.extend(cells.notes.iter().map(|note| format!("\nNote: {}\n", escaped(note))));
     out
 }
 

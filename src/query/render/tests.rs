@@ -32,6 +32,7 @@ fn grid() -> Cells {
         ],
         digits: Some(1),
         percent: false,
+        notes: vec![],
     }
 }
 
@@ -192,4 +193,25 @@ fn formats_have_names() {
         assert!(name.parse::<Format>().is_ok());
     }
     assert_eq!("html".parse::<Format>().expect_err("unknown"), "\"html\" is not one of text, md, latex, csv, json");
+}
+
+#[test]
+fn notes_stand_below_the_table_where_the_format_has_a_place() {
+    let cells = Cells { notes: vec!["3 rows of a_b failed".into(), "and <more>".into()], ..grid() };
+    let added = |format: Format| {
+        let (with, without) =
+            (super::cells(&cells, format, &Style::default()), super::cells(&grid(), format, &Style::default()));
+        let same = with.chars().zip(without.chars()).take_while(|(a, b)| a == b).count();
+        with.chars().skip(same).take(with.chars().count() - without.chars().count()).collect::<String>()
+    };
+    assert_eq!(added(Format::Text), "\nnote: 3 rows of a_b failed\nnote: and <more>\n");
+    assert_eq!(added(Format::Markdown), "\nNote: 3 rows of a_b failed\n\nNote: and \\<more>\n");
+    assert_eq!(added(Format::Csv), "");
+    let latex = super::cells(&cells, Format::Latex, &Style::default());
+    let end = "  \\end{tabular}\n\n  {\\footnotesize Note: 3 rows of a\\_b failed\\par}\n\n  \
+        {\\footnotesize Note: and \\textless{}more\\textgreater{}\\par}\n\\end{table}\n";
+    assert!(latex.ends_with(end), "{latex}");
+    let json: serde_json::Value =
+        serde_json::from_str(&super::cells(&cells, Format::Json, &Style::default())).expect("JSON");
+    assert_eq!(json["notes"][1], "and <more>");
 }

@@ -65,6 +65,9 @@ pub fn render(cells: &Cells, style: &Style) -> String {
     out.push_str(&line(&head));
     out.push_str(&(widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>().join(GAP) + "\n"));
     out.extend(body.iter().map(|pieces| line(pieces)));
+    for (index, note) in cells.notes.iter().enumerate() {
+        out.push_str(&format!("{}note: {}\n", if index == 0 { "\n" } else { "" }, fitted(note, None)));
+    }
     out
 }
 
