@@ -8,12 +8,14 @@ use fuseline_contract::{
     Execute, Input, Kind, Model, Operator, Output, Part, Place, Ports, Progress, RowFunction, RowKey, Run, StageError,
     Table, Traits, Usage,
 };
+use fuseline_lm::Decoder;
 use fuseline_lm::score::{ScoreItem, ScoreLimits, score};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::chat::{CHAT, ChatModel, DECODER, NUMERICS};
 use crate::shared::errors;
+use crate::shared::failed::{self, Failures};
 use crate::shared::rows::{column, conversation};
 
 /// Columns that hold an answer to the row's `messages`.
@@ -31,6 +33,9 @@ pub struct Config {
     /// The model's label in `model`, where no axis gives one.
     #[serde(default)]
     pub label: Option<String>,
+    /// How many rows may fail: answers that are longer with their messages than the model's context, or that its chat template refuses. They are left out and listed in the output `failed`; with more of them the stage fails when all others are scored.
+    #[serde(default)]
+    pub max_failed_rows: u64,
 }
 
 /// See [`Operator::MANUAL`].
@@ -41,6 +46,7 @@ impl Operator for LogProbs {
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.score", version: 2 }];
     const TRAITS: Traits = Traits { place: Place::Worker, numerics: Some(NUMERICS), ..Traits::PURE };
+    const ADDED: &'static [(&'static str, &'static str)] = &[("max_failed_rows", "0")];
     const MANUAL: &'static str = "\
 Computes log-probabilities of given answers under a model.
 
@@ -53,18 +59,26 @@ computes it once.
 
 Every answer's figures are remembered (`memo: off` at the stage switches that
 off): more answers cost what is new, and stages that ask about the same answers
-under the same model share them.";
+under the same model share them.
+
+An answer that cannot be scored (too long with its messages, or refused by the
+template) fails the stage, after all others are scored and remembered. With
+`max_failed_rows: N` up to N are left out instead: they are listed in `failed`
+(text_id, prompt_id where the table has one, reason), and tables that rest on
+the rest say so.";
     const EXAMPLE: &'static str =
         "op: logprobs\ninputs: {texts: pairs.pairs, model: tuned}\nwith: {label: reference}\n";
     type Config = Config;
 
-    fn ports(_: &Config) -> Ports {
+    fn ports(config: &Config) -> Ports {
+        let logprobs = Output::new("logprobs", Kind::Rows(&rows::LOGPROB), "a row a distinct answer");
+        let failed = failed::output(config.max_failed_rows, "text_id, prompt_id, reason");
         Ports {
             inputs: vec![
                 Input::one("texts", Kind::AnyTable, "a table with `messages` and answers"),
                 Input::one("model", Kind::Model, "the model").labelled(),
             ],
-            outputs: vec![Output::new("logprobs", Kind::Rows(&rows::LOGPROB), "a row a distinct answer")],
+            outputs: std::iter::once(logprobs).chain(failed).collect(),
         }
     }
 }
@@ -74,10 +88,17 @@ impl Execute for LogProbs {
         let texts = distinct(&run.table("texts")?)?;
         let model = run.model("model")?;
         let label = model.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-        let scores = scores(run, &model, &texts)?;
+        let (scores, failures) = scores(run, &model, &texts)?;
         let mut rows = Vec::with_capacity(texts.len());
-        for (text_id, logps) in texts.keys().zip(scores) {
-            let logps = logps.ok_or_else(|| StageError::bug(format!("text {text_id} was not scored")))?;
+        let (mut unscored, mut prompts) = (Vec::new(), Vec::new());
+        for (place, ((text_id, text), logps)) in texts.iter().zip(scores).enumerate() {
+            let Some(logps) = logps else {
+                let reason = failures.reason(place);
+                let reason = reason.ok_or_else(|| StageError::bug(format!("text {text_id} was not scored")))?;
+                unscored.push((text_id.as_str(), reason));
+                prompts.push(text.prompt_id.clone());
+                continue;
+            };
             rows.push(LogProb {
                 text_id: text_id.clone(),
                 model: label.clone(),
@@ -86,19 +107,38 @@ impl Execute for LogProbs {
                 logps: config.per_token.then_some(logps),
             });
         }
+        failed::allow(&unscored, "text", config.max_failed_rows, texts.len())?;
+        if config.max_failed_rows > 0 {
+            let ids = failed::texts("text_id", unscored.iter().map(|(id, _)| *id).collect())?;
+            let prompts = failed::column("prompt_id", true, prompts)?;
+            let reasons = failed::texts("reason", unscored.iter().map(|(_, reason)| *reason).collect())?;
+            run.write(failed::OUTPUT, ids.beside(&prompts)?.beside(&reasons)?)?;
+        }
         run.write("logprobs", LogProb::table(&rows)?)
     }
 }
 
+/// An answer to be scored.
+struct Text {
+    /// The prompt that it was first found with, where the table tells.
+    prompt_id: Option<String>,
+    messages: Vec<Message>,
+    answer: String,
+}
+
 /// Every distinct answer, by its identity.
-type Texts = BTreeMap<String, (Vec<Message>, String)>;
+type Texts = BTreeMap<String, Text>;
 
 /// Log-probabilities of the tokens of every text, remembered or computed.
-fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<Vec<Option<Vec<f64>>>, StageError> {
+type Scores = Vec<Option<Vec<f64>>>;
+
+/// The scores of texts; why each one without them has none.
+fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<(Scores, Failures), StageError> {
     let function = RowFunction::of::<LogProbs>([("model", model.content.into())]);
     let memo = run.memo(&function)?;
-    let keys: Vec<RowKey> = texts.values().map(|(messages, text)| key(&function, messages, text)).collect();
-    let mut scores: Vec<Option<Vec<f64>>> = vec![None; keys.len()];
+    let keys: Vec<RowKey> = texts.values().map(|text| key(&function, &text.messages, &text.answer)).collect();
+    let mut scores: Scores = vec![None; keys.len()];
+    let mut failures = Failures::default();
     memo.get_many(&keys, &mut |place, row| {
         scores[place] = decode(row);
         scores[place].is_some()
@@ -106,17 +146,15 @@ fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<Vec<Option<Vec<
     let total = scores.len() as u64;
     let mut done = scores.iter().flatten().count() as u64;
     if done == total {
-        return Ok(scores);
+        return Ok((scores, failures));
     }
     let tell = |done| run.progress(Progress { done, total, unit: "rows".into(), figure: String::new() });
     tell(done);
     let model = ChatModel::load(&model.path, run.threads())?;
     let mut missing = Vec::new();
-    for (place, (messages, text)) in texts.values().enumerate() {
-        if scores[place].is_none() {
-            let (prompt, completion) = model.encoder.answered(messages, text)?;
-            missing.push((place, ScoreItem { prompt, completion }));
-        }
+    for (place, text) in texts.values().enumerate().filter(|(place, _)| scores[*place].is_none()) {
+        let item = model.encoder.answered(&text.messages, &text.answer).and_then(|ids| fits(ids, &model.decoder));
+        missing.extend(failures.catch(place, item)?.map(|item| (place, item)));
     }
     // Texts of like length fill whole batches; the longest first, so that what does not fit into memory shows at once.
     missing.sort_by_key(|(_, item)| std::cmp::Reverse(item.prompt.len() + item.completion.len()));
@@ -132,7 +170,19 @@ fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<Vec<Option<Vec<
         done += chunk.len() as u64;
         tell(done);
     }
-    Ok(scores)
+    Ok((scores, failures))
+}
+
+/// What is scored, if the model takes that many tokens.
+fn fits((prompt, completion): (Vec<u32>, Vec<u32>), decoder: &Decoder) -> Result<ScoreItem, StageError> {
+    let (n, limit) = (prompt.len() + completion.len(), decoder.arch.max_positions as usize);
+    if n > limit {
+        return Err(StageError::input(format!("it has {n} tokens with its messages and the model takes {limit}")));
+    }
+    if prompt.is_empty() {
+        return Err(StageError::input("its messages have no tokens"));
+    }
+    Ok(ScoreItem { prompt, completion })
 }
 
 fn key(function: &RowFunction, messages: &[Message], text: &str) -> RowKey {
@@ -156,12 +206,15 @@ fn distinct(table: &Table) -> Result<Texts, StageError> {
             .hint(format!("it needs one of {}", ANSWERS.join(", "))));
     }
     let messages = column::<Vec<Message>>(table, "messages")?;
+    let prompts = if table.has("prompt_id") { column::<Option<String>>(table, "prompt_id")? } else { vec![] };
     let mut texts = BTreeMap::new();
     for name in columns {
-        for (messages, text) in messages.iter().zip(column::<Option<String>>(table, name)?) {
-            if let Some(text) = text {
-                texts.entry(rows::text_id(messages, &text)).or_insert_with(|| (messages.clone(), text));
-            }
+        for (row, (messages, answer)) in messages.iter().zip(column::<Option<String>>(table, name)?).enumerate() {
+            let Some(answer) = answer else { continue };
+            texts.entry(rows::text_id(messages, &answer)).or_insert_with(|| {
+                let prompt_id = prompts.get(row).cloned().flatten();
+                Text { prompt_id, messages: messages.clone(), answer }
+            });
         }
     }
     if texts.is_empty() {

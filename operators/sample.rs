@@ -9,12 +9,14 @@ use fuseline_contract::{
     Digest, Execute, Input, Kind, Memo, Model, Operator, Output, Part, Place, Ports, Problems, Progress, RowFunction,
     RowKey, Run, StageError, Traits, Usage,
 };
+use fuseline_lm::Decoder;
 use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample as Draw, generate, row_seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::chat::{CHAT, ChatModel, DECODER, NUMERICS};
 use crate::shared::errors;
+use crate::shared::failed::{self, Failures};
 use crate::shared::rows::conversation;
 
 /// How often progress is told.
@@ -50,6 +52,9 @@ pub struct Config {
     /// The model's label in `source`, where no axis gives one.
     #[serde(default)]
     pub label: Option<String>,
+    /// How many rows may fail: prompts that leave the model no room for an answer, or that its chat template refuses. They are left out and listed in the output `failed`; with more of them the stage fails when all others are answered.
+    #[serde(default)]
+    pub max_failed_rows: u64,
 }
 
 fn one() -> u32 {
@@ -84,6 +89,7 @@ impl Operator for Sample {
     const VERSION: u32 = 1;
     const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.generate", version: 1 }];
     const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS), ..Traits::PURE };
+    const ADDED: &'static [(&'static str, &'static str)] = &[("max_failed_rows", "0")];
     const MANUAL: &'static str = "\
 Samples answers of a model to prompts.
 
@@ -97,18 +103,25 @@ Every answer is remembered as soon as it is finished (`memo: off` at the stage
 switches that off): more prompts or a larger `n` cost what is new, a stage that
 was killed goes on where it was, and stages and pipelines that ask the same of
 the same model share the answers. A model whose answers are all remembered is
-not even loaded.";
+not even loaded.
+
+A prompt that cannot be asked (too long, or refused by the template) fails the
+stage, after all others are answered and remembered. With `max_failed_rows: N`
+up to N rows, one a sample, are left out instead: they are listed in `failed`
+(prompt_id, sample, reason), and tables that rest on the rest say so.";
     const EXAMPLE: &'static str = "op: sample\ninputs: {prompts: prompts, model: target}\n\
         with: {n: 5, temperature: 0.8, top_p: 0.95, max_tokens: 64, label: target}\n";
     type Config = Config;
 
-    fn ports(_: &Config) -> Ports {
+    fn ports(config: &Config) -> Ports {
+        let responses = Output::new("responses", Kind::Rows(&rows::RESPONSE), "n rows a prompt");
+        let failed = failed::output(config.max_failed_rows, "prompt_id, sample, reason");
         Ports {
             inputs: vec![
                 Input::one("prompts", Kind::Rows(&rows::PROMPT), "the prompts"),
                 Input::one("model", Kind::Model, "the model that answers").labelled(),
             ],
-            outputs: vec![Output::new("responses", Kind::Rows(&rows::RESPONSE), "n rows a prompt")],
+            outputs: std::iter::once(responses).chain(failed).collect(),
         }
     }
 
@@ -135,14 +148,21 @@ impl Execute for Sample {
         let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
         let n = config.n as usize;
         let questions = Questions::new(&prompts, config, run.seed());
-        let answers = answer(config, run, &bound, &questions)?;
+        let (answers, failures) = answer(config, run, &bound, &questions)?;
 
         let mut responses = Vec::with_capacity(prompts.len() * n);
-        for (prompt, question) in prompts.iter().zip(&questions.of_prompt) {
+        // The prompt of each response, and what was left out: prompt, sample, reason.
+        let (mut asked, mut unanswered) = (Vec::with_capacity(prompts.len() * n), Vec::new());
+        for (row, (prompt, question)) in prompts.iter().zip(&questions.of_prompt).enumerate() {
             for sample in 0..n {
                 let place = question * n + sample;
-                let answer =
-                    answers[place].as_ref().ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
+                let Some(answer) = &answers[place] else {
+                    let reason = failures.reason(*question);
+                    let reason = reason.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
+                    unanswered.push((prompt.prompt_id.as_str(), sample as i64, reason));
+                    continue;
+                };
+                asked.push(row);
                 responses.push(Response {
                     prompt_id: prompt.prompt_id.clone(),
                     messages: prompt.messages.clone(),
@@ -159,8 +179,15 @@ impl Execute for Sample {
                 });
             }
         }
-        let repeated: Vec<usize> = (0..responses.len()).map(|place| place / n).collect();
-        run.write("responses", table.take(&repeated)?.beside(&Response::table(&responses)?)?)
+        let named: Vec<(&str, &str)> = unanswered.iter().map(|(id, _, reason)| (*id, *reason)).collect();
+        failed::allow(&named, "prompt", config.max_failed_rows, prompts.len() * n)?;
+        if config.max_failed_rows > 0 {
+            let ids = failed::texts("prompt_id", named.iter().map(|(id, _)| *id).collect())?;
+            let samples = failed::column("sample", false, unanswered.iter().map(|(_, sample, _)| *sample).collect())?;
+            let reasons = failed::texts("reason", named.iter().map(|(_, reason)| *reason).collect())?;
+            run.write(failed::OUTPUT, ids.beside(&samples)?.beside(&reasons)?)?;
+        }
+        run.write("responses", table.take(&asked)?.beside(&Response::table(&responses)?)?)
     }
 }
 
@@ -236,13 +263,14 @@ fn row_function(config: &Config, model: Digest) -> RowFunction {
     RowFunction::of::<Sample>(decides)
 }
 
-/// Remembered answers, and those that the model gives to the rest.
+/// Remembered answers, and those that the model gives to the rest; why each
+/// question without an answer has none.
 fn answer(
     config: &Config,
     run: &dyn Run,
     model: &Model,
     questions: &Questions<'_>,
-) -> Result<Vec<Option<Answer>>, StageError> {
+) -> Result<(Vec<Option<Answer>>, Failures), StageError> {
     let memo = run.memo(&row_function(config, model.content))?;
     let keys = questions.keys(config, model.content);
     let mut answers: Vec<Option<Answer>> = vec![None; keys.len()];
@@ -250,10 +278,11 @@ fn answer(
         answers[place] = serde_json::from_slice(row).ok();
         answers[place].is_some()
     })?;
-    if answers.iter().any(Option::is_none) {
-        generate_missing(config, run, model, questions, &*memo, &keys, &mut answers)?;
-    }
-    Ok(answers)
+    let failures = match answers.iter().any(Option::is_none) {
+        true => generate_missing(config, run, model, questions, &*memo, &keys, &mut answers)?,
+        false => Failures::default(),
+    };
+    Ok((answers, failures))
 }
 
 fn generate_missing(
@@ -264,7 +293,7 @@ fn generate_missing(
     memo: &dyn Memo,
     keys: &[RowKey],
     answers: &mut [Option<Answer>],
-) -> Result<(), StageError> {
+) -> Result<Failures, StageError> {
     let n = config.n as usize;
     let total = answers.len() as u64;
     let mut finished = answers.iter().flatten().count() as u64;
@@ -272,7 +301,7 @@ fn generate_missing(
     tell(finished, String::new());
     let model = ChatModel::load(&model.path, run.threads())?;
     // Requests, and which conversation each is about.
-    let (mut requests, mut asked) = (Vec::new(), Vec::new());
+    let (mut requests, mut asked, mut failures) = (Vec::new(), Vec::new(), Failures::default());
     for (question, prompt) in questions.prompts.iter().enumerate() {
         let places = question * n..(question + 1) * n;
         let samples: Vec<Draw> =
@@ -280,12 +309,11 @@ fn generate_missing(
         if samples.is_empty() {
             continue;
         }
-        let ids = model.encoder.prompt(&prompt.messages).map_err(|error| StageError {
-            message: format!("prompt {:?}: {}", prompt.prompt_id, error.message),
-            ..error
-        })?;
-        requests.push(Request { prompt: ids, samples });
-        asked.push(question);
+        let ids = model.encoder.prompt(&prompt.messages).and_then(|ids| fits(ids, &model.decoder));
+        if let Some(ids) = failures.catch(question, ids)? {
+            requests.push(Request { prompt: ids, samples });
+            asked.push(question);
+        }
     }
     let mut tokens = 0u64;
     // The ids of a prompt are read once, whatever the number of its samples.
@@ -315,7 +343,20 @@ fn generate_missing(
     let (tokenizer, limits) = (&model.encoder.tokenizer, Limits::default());
     generate(&model.decoder, tokenizer, &requests, &config.params(), &limits, &mut on_done).map_err(errors::lm)?;
     unwritten?;
-    run.check_cancelled()
+    run.check_cancelled()?;
+    Ok(failures)
+}
+
+/// The ids of a prompt that leaves room for an answer.
+fn fits(ids: Vec<u32>, decoder: &Decoder) -> Result<Vec<u32>, StageError> {
+    let limit = decoder.arch.max_positions as usize;
+    match ids.len() {
+        0 => Err(StageError::input("it has no tokens")),
+        n if n >= limit => {
+            Err(StageError::input(format!("it has {n} tokens and the model takes {limit} with its answer")))
+        }
+        _ => Ok(ids),
+    }
 }
 
 #[cfg(test)]
@@ -349,9 +390,10 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_but_n_and_the_label_is_in_the_key_of_a_row() {
+    fn every_parameter_that_decides_an_answer_is_in_the_key_of_its_row() {
         let base = keys("{}", &[prompt("a")], 1, b"m");
-        for same in ["{\"label\": \"owl\"}", "{\"top_p\": 1, \"top_k\": 0, \"stop\": []}"] {
+        let others = ["n", "label", "max_failed_rows"];
+        for same in ["{\"label\": \"owl\"}", "{\"max_failed_rows\": 3}", "{\"top_p\": 1, \"top_k\": 0, \"stop\": []}"] {
             assert_eq!(keys(same, &[prompt("a")], 1, b"m"), base, "{same}");
         }
         assert_eq!(keys("{\"n\": 5}", &[prompt("a")], 1, b"m")[..2], base);
@@ -365,7 +407,7 @@ mod tests {
             ("max_tokens", "8"),
             ("stop", "[\"x\"]"),
         ];
-        for name in schema.as_object().expect("a map").keys().filter(|name| !["n", "label"].contains(&name.as_str())) {
+        for name in schema.as_object().expect("a map").keys().filter(|name| !others.contains(&name.as_str())) {
             let value = edits.iter().find(|(edited, _)| edited == name).unwrap_or_else(|| panic!("{name} is new")).1;
             let edit = format!("{{\"{name}\": {value}}}");
             assert!(keys(&edit, &[prompt("a")], 1, b"m").iter().all(|key| !base.contains(key)), "{edit}");

@@ -303,3 +303,87 @@ fn memo_off_takes_and_leaves_nothing_and_the_ledger_counts() {
     let rows: Value = serde_json::from_str(&study.home.ok(&["sql", &file, query, "--format", "json"])).expect("JSON");
     assert_eq!(rows, serde_json::json!([{"rows_reused": 0, "rows_fresh": 8}, {"rows_reused": 8, "rows_fresh": 0}]));
 }
+
+#[test]
+fn ask_7_rows_that_fail_are_counted_named_and_never_remembered() {
+    let study = Study::new("failing", 131);
+    let file = study.write(0..4, "n: 2, max_tokens: 4", "answers", "exact");
+    // Two prompts that are longer than the model's 128 positions.
+    let path = study.home.path("failing.jsonl");
+    let mut prompts = std::fs::read_to_string(&path).expect("prompts");
+    for number in [8, 9] {
+        let long = "very long ".repeat(200);
+        prompts += &format!("{{\"prompt\": \"{long}{number}\", \"prompt_id\": \"p{number}\", \"reference\": \"1\"}}\n");
+    }
+    std::fs::write(&path, prompts).expect("written");
+    let with = |parameters: &[&str]| {
+        let sets: Vec<&str> = parameters.iter().flat_map(|set| ["--set", set]).collect();
+        study.home.fuseline(&[&["run", &file, "--json"], sets.as_slice()].concat())
+    };
+    let error = |done: &Done| -> Value {
+        let events = done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        events.filter(|event| event["outcome"]["outcome"] == "failed").last().expect("it failed")["outcome"].clone()
+    };
+    let failed = with(&[]);
+    assert_eq!((failed.code, counts(&failed.stdout, "answers")), (Some(1), (0, 8)), "the good rows are computed");
+    let said = error(&failed);
+    let message = said["message"].as_str().expect("a text");
+    assert!(message.starts_with("4 of 12 rows failed: prompt \"p8\": it has "), "{message}");
+    assert!(message.contains(" tokens and the model takes 128 with its answer; prompt \"p9\": "), "{message}");
+    assert!(said["hint"].as_str().is_some_and(|hint| hint.contains("max_failed_rows: 4;")), "{said}");
+    // They are tried again, and what was paid for is not paid for again.
+    let few = with(&["answers.max_failed_rows=3"]);
+    assert_eq!((few.code, counts(&few.stdout, "answers")), (Some(1), (8, 0)));
+    assert!(error(&few)["message"].as_str().is_some_and(|said| said.starts_with("4 of 12 rows failed, 3 may: ")));
+    let some = with(&["answers.max_failed_rows=4"]);
+    assert_eq!((some.code, counts(&some.stdout, "answers")), (Some(0), (8, 0)), "{}", some.stderr);
+    let ask = |query: &str| -> Value {
+        let sql = ["sql", &file, query, "--format", "json", "--set", "answers.max_failed_rows=4"];
+        serde_json::from_str(&study.home.ok(&sql)).expect("rows")
+    };
+    let left: Vec<(String, u64)> = ask("SELECT prompt_id, sample, reason FROM answers.failed")
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| {
+            assert!(row["reason"].as_str().is_some_and(|reason| reason.starts_with("it has ")), "{row}");
+            (row["prompt_id"].as_str().expect("an id").to_owned(), row["sample"].as_u64().expect("a number"))
+        })
+        .collect();
+    assert_eq!(left, [("p8".into(), 0), ("p8".into(), 1), ("p9".into(), 0), ("p9".into(), 1)]);
+    assert_eq!(ask("SELECT count(*) AS n FROM answers")[0]["n"], 8);
+    // A table that rests on the rest says so.
+    let mut text = std::fs::read_to_string(study.home.path(&file)).expect("the pipeline");
+    text += "tables:\n  main: {sql: \"SELECT source, count(*) AS n FROM graded GROUP BY source ORDER BY source\"}\n";
+    study.home.write(&file, text);
+    let table = study.home.fuseline(&["run", &file, "--set", "answers.max_failed_rows=4"]);
+    assert!(
+        table.stdout.ends_with("\n\nnote: 4 rows of answers failed and are left out (failed)\n"),
+        "{}",
+        table.stdout
+    );
+
+    // The same of log-probabilities.
+    let text = MODEL.replace("seed: 3\n", "name: scoring\nseed: 3\n")
+        + "  texts: {op: load, with: {path: texts.jsonl, as: example}}\n  \
+           scored: {op: logprobs, inputs: {texts: texts, model: blank}, with: {label: blank}}\n";
+    study.home.write("scoring.yaml", text);
+    let line = |id: &str, answer: &str| {
+        format!(
+            "{{\"prompt_id\": \"{id}\", \"messages\": [{{\"role\": \"user\", \"content\": \"{id}?\"}}], \"completion\": \"{answer}\"}}\n"
+        )
+    };
+    study.home.write("texts.jsonl", line("a", "yes") + &line("b", &"no ".repeat(300)) + &line("c", "maybe"));
+    let done = study.home.fuseline(&["run", "scoring.yaml", "--json"]);
+    assert_eq!((done.code, counts(&done.stdout, "scored")), (Some(1), (0, 2)));
+    let message = error(&done)["message"].as_str().expect("a text").to_owned();
+    assert!(
+        message.starts_with("1 of 3 rows failed: text ") && message.contains(" tokens with its messages"),
+        "{message}"
+    );
+    let set = ["--set", "scored.max_failed_rows=1"];
+    let done = study.home.fuseline(&[&["run", "scoring.yaml", "--json"], set.as_slice()].concat());
+    assert_eq!((done.code, counts(&done.stdout, "scored")), (Some(0), (2, 0)), "{}", done.stderr);
+    let query = ["sql", "scoring.yaml", "SELECT prompt_id FROM scored.failed", "--format", "csv"];
+    assert_eq!(study.home.ok(&[query.as_slice(), set.as_slice()].concat()), "prompt_id\r\nb\r\n");
+}

@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod errors;
+pub mod failed;
 pub mod rows;
 pub mod train;
 pub mod training;

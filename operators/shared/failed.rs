@@ -1,0 +1,96 @@
+//! Rows that a model cannot answer: how many may be left out, and what is said
+//! of them. Must not know models.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::Field;
+use fuseline_contract::rows::Cell;
+use fuseline_contract::{Cause, Kind, Output, StageError, Table};
+
+/// The output in which rows that were left out are listed.
+pub const OUTPUT: &str = "failed";
+/// How many failures an error names.
+const NAMED: usize = 3;
+
+/// The output with these columns, where any row may be left out. Without it results of before stay what they were.
+pub fn output(max_failed_rows: u64, columns: &'static str) -> Option<Output> {
+    (max_failed_rows > 0).then(|| Output::new(OUTPUT, Kind::AnyTable, columns).of_failures())
+}
+
+/// Why each thing that was asked cannot be answered, by its place.
+#[derive(Default)]
+pub struct Failures(BTreeMap<usize, String>);
+
+impl Failures {
+    /// Takes what is the fault of one row down as such; any other failure is the stage's.
+    pub fn catch<T>(&mut self, place: usize, tried: Result<T, StageError>) -> Result<Option<T>, StageError> {
+        match tried {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.cause == Cause::Input => {
+                self.0.insert(place, error.message);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why what stands at a place cannot be answered; nothing if it can.
+    pub fn reason(&self, place: usize) -> Option<&str> {
+        self.0.get(&place).map(String::as_str)
+    }
+}
+
+/// Fails if more rows failed than may: by name, kind of row and reason of each.
+pub fn allow(failed: &[(&str, &str)], what: &str, max_failed_rows: u64, n_rows: usize) -> Result<(), StageError> {
+    if failed.len() as u64 <= max_failed_rows {
+        return Ok(());
+    }
+    let mut named: Vec<(&str, &str)> = failed.to_vec();
+    named.dedup();
+    let more = named.len().saturating_sub(NAMED);
+    named.truncate(NAMED);
+    let mut text: Vec<String> = named.iter().map(|(name, reason)| format!("{what} {name:?}: {reason}")).collect();
+    text.extend((more > 0).then(|| format!("and {more} more")));
+    let limit = if max_failed_rows > 0 { format!(", {max_failed_rows} may") } else { String::new() };
+    let message = format!("{} of {n_rows} rows failed{limit}: {}", failed.len(), text.join("; "));
+    Err(StageError::work(message).hint(format!(
+        "mend them, or leave them out with max_failed_rows: {}; the other rows are computed and remembered",
+        failed.len()
+    )))
+}
+
+/// A column of texts.
+pub fn texts(name: &str, values: Vec<&str>) -> Result<Table, StageError> {
+    column(name, false, values.into_iter().map(str::to_owned).collect::<Vec<String>>())
+}
+
+/// A column of any cells.
+pub fn column<T: Cell>(name: &str, nullable: bool, values: Vec<T>) -> Result<Table, StageError> {
+    Ok(Table::of_columns(vec![(Field::new(name, T::data_type(), nullable), T::build(values.iter()))])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_fail_the_stage_only_beyond_the_limit_and_the_first_are_named() {
+        let failed = [("a", "x"), ("a", "x"), ("b", "y"), ("c", "y"), ("d", "z"), ("e", "z")];
+        assert_eq!(allow(&failed, "prompt", 6, 9), Ok(()));
+        let error = allow(&failed, "prompt", 5, 9).expect_err("one too many");
+        let said = "6 of 9 rows failed, 5 may: prompt \"a\": x; prompt \"b\": y; prompt \"c\": y; and 2 more";
+        assert_eq!((error.message.as_str(), error.cause), (said, Cause::Work));
+        assert!(error.hint.is_some_and(|hint| hint.contains("max_failed_rows: 6;")));
+        let error = allow(&failed[..1], "prompt", 0, 9).expect_err("none may");
+        assert_eq!(error.message, "1 of 9 rows failed: prompt \"a\": x");
+    }
+
+    #[test]
+    fn only_faults_of_a_row_are_its_own() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.catch(0, Ok(5)), Ok(Some(5)));
+        assert_eq!(failures.catch(1, Err::<(), _>(StageError::input("too long"))), Ok(None));
+        assert!(failures.catch(2, Err::<(), _>(StageError::environment("no memory"))).is_err());
+        assert_eq!((failures.reason(0), failures.reason(1), failures.reason(2)), (None, Some("too long"), None));
+    }
+}
