@@ -25,10 +25,10 @@ pub struct Config {
     /// fusechat3: the margins that a pair may have; any where absent. The paper has 0.01 to 0.1 for reward scores, none for code.
     #[serde(default)]
     pub window: Option<Window>,
-    /// fusechat3: which source's pair a prompt takes when several have one.
+    /// fusechat3: which source's pair a prompt takes when several have one; `best_score` where absent.
     #[serde(default)]
     pub pair_source: Option<PairSource>,
-    /// fusechat3 with `rule: score`: the share of prompts that goes to SFT, as `2/5` or `0.4`. The paper has 2/5.
+    /// fusechat3 with `rule: score`: the share of prompts that goes to SFT, as `2/5` or `0.4`; the paper's 2/5 where absent.
     #[serde(default)]
     pub sft_share: Option<Share>,
 }
@@ -92,6 +92,15 @@ Everything left out stands in `dropped` with its reason.";
                 Output::new("examples", Kind::Rows(&rows::EXAMPLE), "rows of SFT"),
                 Output::new("dropped", Kind::AnyTable, "prompt_id, domain, source, reason, detail"),
             ],
+        }
+    }
+
+    fn fill(config: &mut Config) {
+        if config.method == Method::Fusechat3 {
+            config.pair_source.get_or_insert_default();
+            if config.rule == Some(Rule::Score) {
+                config.sft_share.get_or_insert(Share::FUSECHAT3_SFT);
+            }
         }
     }
 

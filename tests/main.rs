@@ -23,6 +23,7 @@ mod property;
 mod real;
 mod resume;
 mod schema;
+mod settings;
 mod share;
 mod sql;
 mod stale_hits;

@@ -315,7 +315,14 @@ fn an_accepted_result_says_so_wherever_it_shows() {
     assert!(with("run", &["--accept", "scored", "--reason", ""]).stderr.contains("--reason"));
     let plan = with("plan", &accept);
     assert_eq!(plan.code, Some(5));
-    contains(&plan.stdout, &["scored       accept   instead of running: sql …", "figures      hit\n", "1 accepted\n"]);
+    contains(
+        &plan.stdout,
+        &[
+            "scored       accept   the factor is of the plot alone; instead of running: sql …",
+            "figures      hit\n",
+            "1 accepted\n",
+        ],
+    );
     let done = with("run", &accept);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let note = "note: the tables rest on the result of scored that ";

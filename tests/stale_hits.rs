@@ -22,6 +22,15 @@ use serde_json::Value;
 
 use cases::Matrix;
 
+/// Execution parameters with the test that sees each at work.
+const EXECUTED: &[(&str, &str, &str)] = &[
+    ("command.env", "tests/command.rs", "fn the_environment_is_cleared_but_for_what_is_asked_for()"),
+    ("command.timeout_seconds", "tests/command.rs", "fn a_time_limit_ends_the_program_and_all_that_it_started()"),
+    ("dpo.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_dpo_gives_the_same_bytes()"),
+    ("sft.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_sft_gives_the_same_bytes()"),
+    ("wrpo.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_wrpo_gives_the_same_bytes()"),
+];
+
 /// Digests that stand for what is bound and for files, told apart by a word.
 fn digest(word: &str) -> Digest {
     Digest::of_bytes(word.as_bytes())
@@ -88,6 +97,30 @@ fn ask_1_every_parameter_of_every_operator_is_in_its_key() {
         failures.extend(matrix.failures);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn ask_21_every_parameter_of_every_operator_changes_the_key_or_the_execution() {
+    for entry in ALL {
+        let matrix = Matrix::of(entry);
+        let (in_key, besides) = matrix.effects;
+        let undeclared: Vec<_> =
+            besides.difference(&in_key).filter(|place| !cases::is_left_out(entry, place)).collect();
+        assert!(undeclared.is_empty(), "{}: not in the key and not declared so: {undeclared:?}", entry.name);
+        // What is left out of the key is shown to reach the work by a test of its own.
+        for name in entry.execution {
+            let place: Vec<String> = name.split('.').map(str::to_owned).collect();
+            let changed = besides.iter().any(|changed| changed.starts_with(&place));
+            assert!(changed, "{}.{name} never reaches the operator", entry.name);
+            let (file, words) =
+                EXECUTED.iter().find(|(known, ..)| *known == format!("{}.{name}", entry.name)).map_or_else(
+                    || panic!("nothing shows what {}.{name} does: name a test", entry.name),
+                    |(_, file, words)| (file, words),
+                );
+            let text = std::fs::read_to_string(crate::root().join(file)).expect("a file of tests");
+            assert!(text.contains(words), "{}.{name}: {file} has no {words}", entry.name);
+        }
+    }
 }
 
 #[test]
@@ -219,6 +252,7 @@ fn planted_holes_are_found() {
     static FORGETFUL: Entry = Entry::of::<Forgetful>();
     static UNEVEN: Entry = Entry::of::<Uneven>();
     static CLOSED: Entry = Entry::of::<Closed>();
+    static SILENT: Entry = Entry::of::<Silent>();
     assert_eq!(failures(&SOUND), "");
     assert!(failures(&FORGETFUL).contains("forgetful: no change of \"n\" has any effect"), "{}", failures(&FORGETFUL));
     assert!(
@@ -227,6 +261,7 @@ fn planted_holes_are_found() {
         failures(&UNEVEN)
     );
     assert!(failures(&CLOSED).contains("closed: no change of \"word\" has any effect"), "{}", failures(&CLOSED));
+    assert!(failures(&SILENT).contains("silent: \"how\" is left out and not filled in"), "{}", failures(&SILENT));
     let example: Value = serde_json::json!({"n": 1});
     assert_eq!(Matrix::of(&SOUND).example, example);
 }

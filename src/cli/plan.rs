@@ -67,7 +67,10 @@ pub fn plan(
             Decision::Hit { .. } if choice.overrides.given.contains_key(&index) => ("hit", "taken as it is".to_owned()),
             Decision::Hit { here: true, .. } => ("hit", String::new()),
             Decision::Hit { here: false, .. } => ("hit (remote)", String::new()),
-            Decision::Accept { reason, .. } => ("accept", format!("instead of running: {reason}")),
+            Decision::Accept { record, reason, .. } => {
+                let word = record.accepted.as_ref().map(|word| format!("{}; ", word.why)).unwrap_or_default();
+                ("accept", format!("{word}instead of running: {reason}"))
+            }
             Decision::Run { reason, .. } => ("run", why::full(&setting, &explainer, index, reason)?),
             Decision::Maybe { because } => ("maybe", format!("{} will run", plan.nodes[*because].id)),
             Decision::Blocked { error } => ("blocked", error.to_string()),

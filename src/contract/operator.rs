@@ -137,6 +137,10 @@ pub trait Operator: 'static {
     /// The parameters; every field documented, unknown fields refused.
     type Config: DeserializeOwned + Serialize + JsonSchema;
 
+    /// Fills in defaults that depend on other parameters, so that what is left
+    /// out and what is written out are one configuration and one key.
+    fn fill(_config: &mut Self::Config) {}
+
     /// What it takes and makes under a configuration.
     fn ports(config: &Self::Config) -> Ports;
 
@@ -247,7 +251,8 @@ fn take_out(value: &mut Value, path: &str) {
 }
 
 fn resolve<T: Operator>(params: &serde_json::Value) -> Result<Resolved, Problems> {
-    let config = decode::<T>(params)?;
+    let mut config = decode::<T>(params)?;
+    T::fill(&mut config);
     let mut problems = Problems::default();
     T::check(&config, &mut problems);
     if !problems.0.is_empty() {

@@ -29,6 +29,8 @@ pub struct Matrix {
     pub changes: usize,
     /// Per execution parameter, the example with it changed.
     pub execution: BTreeMap<String, Value>,
+    /// Places whose change is another key, and others whose change reaches the operator without that.
+    pub effects: (BTreeSet<Place>, BTreeSet<Place>),
     /// What is wrong.
     pub failures: Vec<String>,
 }
@@ -158,6 +160,14 @@ fn left_out(entry: &Entry, place: &Place) -> Option<&'static str> {
     entry.execution.iter().copied().find(|name| dotted == *name || dotted.starts_with(&format!("{name}.")))
 }
 
+/// Whether a place is declared to stay out of the key: for execution, a secret, or a file, whose content counts.
+pub fn is_left_out(entry: &'static Entry, place: &Place) -> bool {
+    let secret = entry.secret.contains(&place[0].as_str());
+    secret
+        || left_out(entry, place).is_some()
+        || bases(entry).iter().any(|(_, found)| class(entry, place, [found; 2]) == Class::File)
+}
+
 /// Parameters without those that are left out of the key.
 fn kept(entry: &Entry, params: &Value) -> Value {
     let mut params = params.clone();
@@ -203,12 +213,13 @@ impl Matrix {
             bases: bases.len(),
             changes: 0,
             execution: BTreeMap::new(),
+            effects: Default::default(),
             failures: Vec::new(),
         };
-        let mut without_effect: BTreeSet<Place> = places.keys().cloned().collect();
         for (params, resolved) in &bases {
             let base = key_of(&node(entry, resolved));
             matrix.write_out(entry, params, resolved, &places);
+            matrix.leave_out(entry, params, resolved, (&schema, &places));
             for (place, schemas) in &places {
                 let mut values = schema.values(schemas, get(params, place).or_else(|| get(&resolved.params, place)));
                 values.truncate(60);
@@ -219,8 +230,9 @@ impl Matrix {
                         continue;
                     }
                     matrix.changes += 1;
-                    without_effect.remove(place);
                     let follows = key_of(&node(entry, &other)) != base;
+                    let effects = if follows { &mut matrix.effects.0 } else { &mut matrix.effects.1 };
+                    effects.insert(place.clone());
                     match class(entry, place, [resolved, &other]) {
                         Class::Semantic if kept(entry, &other.params) == kept(entry, &resolved.params) => {}
                         Class::Semantic if !follows => {
@@ -243,6 +255,9 @@ impl Matrix {
                 }
             }
         }
+        let (in_key, besides) = &matrix.effects;
+        let mut without_effect: BTreeSet<Place> =
+            places.keys().filter(|place| !in_key.contains(*place) && !besides.contains(*place)).cloned().collect();
         // A secret is a tag, which JSON cannot write; `tests/command.rs` has those.
         without_effect.retain(|place| !entry.secret.contains(&place[0].as_str()));
         without_effect.retain(|place| !matrix.differs_between(entry, &bases, place));
@@ -300,6 +315,30 @@ impl Matrix {
         }
     }
 
+    /// A choice that is left out is filled in with one of its words, or it
+    /// decides what is made; else one of them would be the same in another key.
+    fn leave_out(
+        &mut self,
+        entry: &'static Entry,
+        params: &Value,
+        resolved: &Resolved,
+        (schema, places): (&Schema, &BTreeMap<Place, Vec<&Value>>),
+    ) {
+        for (place, schemas) in places {
+            if get(&resolved.params, place) != Some(&Value::Null) {
+                continue;
+            }
+            for word in schema.closed(schemas) {
+                let Some(written) = with(params, place, word) else { continue };
+                if entry.resolve(&written).is_ok_and(|other| other.ports == resolved.ports) {
+                    let place = place.join(".");
+                    self.fail(entry, format!("{place:?} is left out and not filled in, but may be written: {written}"));
+                    break;
+                }
+            }
+        }
+    }
+
     fn fail(&mut self, entry: &Entry, what: String) {
         let what = format!("{}: {what}", entry.name);
         if self.failures.len() < 20 && !self.failures.contains(&what) {
@@ -349,6 +388,19 @@ pub mod planted {
     );
     // Left out and written at its default are two keys.
     planted!(Uneven, "uneven", "op: uneven\n", UnevenConfig { #[serde(default, deserialize_with = "some")] n: Option<u32> });
+    // One of its words is what leaving it out means, and nobody says which.
+    planted!(Silent, "silent", "op: silent\nwith: {n: 1}\n", SilentConfig { n: u32, #[serde(default)] how: Option<How> });
+
+    /// A closed choice.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum How {
+        /// One way.
+        Up,
+        /// The other.
+        Down,
+    }
+
     // It takes a word that nobody can guess.
     planted!(
         Closed,

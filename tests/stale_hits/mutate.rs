@@ -82,6 +82,16 @@ impl Schema {
         found
     }
 
+    /// The words of closed choices where schemas hold.
+    pub fn closed(&self, schemas: &[&Value]) -> Vec<Value> {
+        let choices = schemas.iter().flat_map(|schema| self.choices(schema, 0));
+        let words = choices.flat_map(|choice| {
+            let listed = choice.get("enum").and_then(Value::as_array).into_iter().flatten();
+            choice.get("const").into_iter().chain(listed).cloned()
+        });
+        words.filter(Value::is_string).collect()
+    }
+
     fn of_schema(&self, schema: &Value, depth: usize) -> Vec<Value> {
         let mut found = Vec::new();
         if depth > DEPTH {
