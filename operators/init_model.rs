@@ -15,7 +15,8 @@ use crate::shared::errors;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The family, as `model_type` in `config.json`: `llama`, `qwen2`, `gemma2`.
+    /// The family, as `model_type` in `config.json`: `gemma2`, `gemma3_text`, `internlm2`, `llama`, `mistral`, `mixtral`,
+    /// `mpt`, `olmo2`, `olmoe`, `phi3`, `qwen2`, `qwen2_moe`, `qwen3`, `qwen3_moe`. Experts are eight, two a token.
     pub family: String,
     /// Width of the residual stream; a multiple of `heads`.
     pub hidden_size: i64,

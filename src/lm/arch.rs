@@ -1,5 +1,5 @@
-//! What a decoder is made of, as one value: sizes, norms and their places, rotary
-//! embedding, attention, activation, and the published names of the weights.
+//! What a decoder is made of, as one value: sizes, norms and their places, positions,
+//! attention, feed-forward blocks or experts, activation, and the published names of the weights.
 //!
 //! It must not know any family: a file in `families/` reads a `config.json` and fills it
 //! in. It holds no tensor. The idea of one decoder described by a value is torchtune's
@@ -8,6 +8,11 @@
 use std::path::Path;
 
 use serde_json::Value;
+
+mod weights;
+
+pub(crate) use weights::stacked;
+pub use weights::{Piece, Role, WeightSpec};
 
 use crate::error::{Error, Result};
 
@@ -36,12 +41,16 @@ pub struct Architecture {
     pub norm: Norm,
     /// Where a block normalises.
     pub norm_places: NormPlaces,
-    /// Rotary position embedding.
-    pub rope: Rope,
+    /// How a token's place is told.
+    pub positions: Positions,
     /// Factor on the product of query and key; `1/sqrt(head_dim)` in most models.
     pub attention_scale: f64,
     /// `c` in `c·tanh(score/c)` on attention scores.
     pub attention_soft_cap: Option<f64>,
+    /// Norms on queries and keys before they are turned.
+    pub qk_norm: Option<QkNorm>,
+    /// Queries, keys and values are held within `±c`, after their norms.
+    pub qkv_clip: Option<f64>,
     /// Biases on the query, key and value projections.
     pub qkv_bias: bool,
     /// A bias on the output projection of attention.
@@ -50,8 +59,12 @@ pub struct Architecture {
     pub mlp_bias: bool,
     /// Per layer: how many of the last tokens, itself included, a token attends to.
     pub windows: Vec<Option<i64>>,
-    /// The gate's activation.
+    /// The feed-forward block's activation.
     pub activation: Activation,
+    /// Whether the activation stands on a gate beside the projection up, or on that projection.
+    pub gated_mlp: bool,
+    /// Experts in place of the feed-forward block, in all layers or some.
+    pub mixture: Option<Mixture>,
     /// Factor on the embedding's output.
     pub embedding_scale: Option<f64>,
     /// Whether the head is the embedding's own matrix.
@@ -66,13 +79,26 @@ pub struct Architecture {
     pub config: Value,
 }
 
-/// Root-mean-square normalisation, `x / sqrt(mean(x²) + eps) · w`.
+/// A normalisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Norm {
-    /// Added to the mean of squares.
+    /// Its formula.
+    pub kind: NormKind,
+    /// Added to the mean of squares or to the variance.
     pub eps: f64,
-    /// The stored weight is `w − 1` (gemma), and the product is taken in float32.
-    pub unit_offset: bool,
+}
+
+/// The formula of a normalisation with weight `w`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x²) + eps)`, rounded to the model's number format, times `w` (llama).
+    Rms,
+    /// The same with the product in float32 (olmo2).
+    RmsInFloat32,
+    /// The same where the stored weight is `w − 1` (gemma).
+    RmsUnitOffset,
+    /// `(x − mean(x)) / sqrt(var(x) + eps) · w` (mpt).
+    Layer,
 }
 
 /// Where a block normalises.
@@ -82,19 +108,58 @@ pub enum NormPlaces {
     Before,
     /// Before and after both (gemma2).
     BeforeAndAfter,
+    /// After both, before the sum with the residual stream (olmo2).
+    After,
+}
+
+impl NormPlaces {
+    /// Says whether attention and the feed-forward block get normalised input.
+    pub fn before(self) -> bool {
+        self != Self::After
+    }
+
+    /// Says whether the outputs of attention and of the feed-forward block are normalised.
+    pub fn after(self) -> bool {
+        self != Self::Before
+    }
+}
+
+/// What a norm on queries and keys spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each head by itself, all with the same weight (qwen3, gemma3).
+    Head,
+    /// All heads together (olmo2, olmoe).
+    Projection,
+}
+
+/// How a token's place is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Positions {
+    /// Rotary position embedding.
+    Rotary {
+        /// Of every layer, unless `windowed` says otherwise.
+        rope: Rope,
+        /// Of the layers with a window, where it is another (gemma3).
+        windowed: Option<Rope>,
+    },
+    /// Linear biases on attention scores, which fall with the distance (mpt).
+    Alibi,
 }
 
 /// Rotary position embedding.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the wavelengths.
     pub theta: f64,
+    /// How many of a head's first dimensions are turned; the rest stay as they are.
+    pub width: i64,
     /// How the frequencies were changed to reach longer texts.
     pub scaling: RopeScaling,
 }
 
 /// How rotary frequencies are changed to reach longer texts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.
     Default,
@@ -102,6 +167,40 @@ pub enum RopeScaling {
     Linear {
         /// The factor.
         factor: f64,
+    },
+    /// The base grows with the text's length, once that is above `max_positions`.
+    Dynamic {
+        /// The factor.
+        factor: f64,
+        /// Up to this length nothing changes, in tokens.
+        max_positions: f64,
+    },
+    /// Slow dimensions divided by the factor, fast ones kept, a ramp between (YaRN).
+    Yarn {
+        /// The factor.
+        factor: f64,
+        /// Turns within `original_max_positions` above which a dimension is kept.
+        beta_fast: f64,
+        /// Turns below which a dimension is divided.
+        beta_slow: f64,
+        /// Whether the ramp begins and ends at whole dimensions.
+        truncate: bool,
+        /// Context of the first training, in tokens.
+        original_max_positions: f64,
+        /// Factor on cosine and sine.
+        magnitude: f64,
+    },
+    /// Each frequency divided by a factor of its own; one list for texts up to
+    /// `original_max_positions`, one for longer ones (LongRoPE).
+    LongRope {
+        /// Divisors for short texts, one per pair of dimensions.
+        short: Vec<f64>,
+        /// Divisors for long texts.
+        long: Vec<f64>,
+        /// Context of the first training, in tokens.
+        original_max_positions: f64,
+        /// Factor on cosine and sine.
+        magnitude: f64,
     },
     /// Long wavelengths divided by the factor, short ones kept, a ramp between (Llama 3.1).
     Llama3 {
@@ -116,7 +215,24 @@ pub enum RopeScaling {
     },
 }
 
-/// The gate's activation in the feed-forward block.
+/// A mixture of experts: each token goes through the feed-forward blocks that a router chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mixture {
+    /// Number of experts.
+    pub n_experts: i64,
+    /// How many of them a token goes through.
+    pub top_k: i64,
+    /// Width inside an expert.
+    pub intermediate_size: i64,
+    /// Whether the chosen experts' weights are made to sum to one.
+    pub normalize: bool,
+    /// Width inside the expert that every token goes through, times a learned share of its own.
+    pub shared_intermediate_size: Option<i64>,
+    /// Per layer: whether it has experts; the others have the plain feed-forward block.
+    pub layers: Vec<bool>,
+}
+
+/// The feed-forward block's activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `x·sigmoid(x)`.
@@ -153,12 +269,53 @@ pub struct Names {
     pub v: &'static str,
     /// Output projection.
     pub o: &'static str,
+    /// Norm on queries, in models that have one.
+    pub q_norm: &'static str,
+    /// Norm on keys, in models that have one.
+    pub k_norm: &'static str,
+    /// The tensor that holds queries, keys and values together, in models that have one.
+    pub fused_qkv: Option<FusedQkv>,
     /// Gate of the feed-forward block.
     pub gate: &'static str,
     /// The gated projection.
     pub up: &'static str,
     /// The projection back.
     pub down: &'static str,
+    /// The tensor that holds gate and gated projection, in this order, in models that have one.
+    pub fused_gate_up: Option<&'static str>,
+    /// Names of the experts, in models that have some.
+    pub experts: ExpertNames,
+}
+
+/// The tensor that holds queries, keys and values together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FusedQkv {
+    /// Its name.
+    pub name: &'static str,
+    /// All queries, then all keys, then all values; or, for each key head, the queries that
+    /// read it, the key and the value.
+    pub per_kv_head: bool,
+}
+
+/// Published names of experts; `{e}` stands for the expert's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertNames {
+    /// The router.
+    pub router: &'static str,
+    /// Gate of an expert.
+    pub gate: &'static str,
+    /// Gated projection of an expert.
+    pub up: &'static str,
+    /// Projection back of an expert.
+    pub down: &'static str,
+    /// Gate of the shared expert.
+    pub shared_gate: &'static str,
+    /// Gated projection of the shared expert.
+    pub shared_up: &'static str,
+    /// Projection back of the shared expert.
+    pub shared_down: &'static str,
+    /// The projection whose sigmoid is the shared expert's share.
+    pub shared_share: &'static str,
 }
 
 impl Names {
@@ -175,82 +332,35 @@ impl Names {
         k: "model.layers.{i}.self_attn.k_proj",
         v: "model.layers.{i}.self_attn.v_proj",
         o: "model.layers.{i}.self_attn.o_proj",
+        q_norm: "model.layers.{i}.self_attn.q_norm",
+        k_norm: "model.layers.{i}.self_attn.k_norm",
+        fused_qkv: None,
         gate: "model.layers.{i}.mlp.gate_proj",
         up: "model.layers.{i}.mlp.up_proj",
         down: "model.layers.{i}.mlp.down_proj",
+        fused_gate_up: None,
+        experts: ExpertNames::QWEN2_MOE,
     };
 }
 
-/// One weight as it stands in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WeightSpec {
-    /// Published name.
-    pub name: String,
-    /// Shape; a projection is `[out, in]`.
-    pub shape: Vec<i64>,
-    /// What it is, which decides how it is filled in a fresh model.
-    pub role: Role,
-}
-
-/// What a weight is, which decides how it is filled in a fresh model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// A projection or an embedding: normal with deviation `initializer_range`.
-    Matrix,
-    /// A projection's bias: zero.
-    Bias,
-    /// A norm's weight: such that it multiplies by one.
-    Norm,
+impl ExpertNames {
+    /// The names of qwen2_moe, which later families took over.
+    pub const QWEN2_MOE: ExpertNames = ExpertNames {
+        router: "model.layers.{i}.mlp.gate",
+        gate: "model.layers.{i}.mlp.experts.{e}.gate_proj",
+        up: "model.layers.{i}.mlp.experts.{e}.up_proj",
+        down: "model.layers.{i}.mlp.experts.{e}.down_proj",
+        shared_gate: "model.layers.{i}.mlp.shared_expert.gate_proj",
+        shared_up: "model.layers.{i}.mlp.shared_expert.up_proj",
+        shared_down: "model.layers.{i}.mlp.shared_expert.down_proj",
+        shared_share: "model.layers.{i}.mlp.shared_expert_gate",
+    };
 }
 
 impl Architecture {
-    /// Lists every weight with its shape, sorted by published name.
-    pub fn weights(&self) -> Vec<WeightSpec> {
-        let mut list = Vec::new();
-        let matrix =
-            |name: String, shape: Vec<i64>| WeightSpec { name: format!("{name}.weight"), shape, role: Role::Matrix };
-        let norm = |name: String| WeightSpec {
-            name: format!("{name}.weight"),
-            shape: vec![self.hidden_size],
-            role: Role::Norm,
-        };
-        list.push(matrix(self.names.embedding.into(), vec![self.vocab_size, self.hidden_size]));
-        list.push(norm(self.names.final_norm.into()));
-        if !self.tied_embeddings {
-            list.push(matrix(self.names.head.into(), vec![self.vocab_size, self.hidden_size]));
-        }
-        let (d, ff) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
-        for layer in 0..self.n_layers {
-            let names = &self.names;
-            let mut norms = vec![names.input_norm, names.before_mlp_norm];
-            if self.norm_places == NormPlaces::BeforeAndAfter {
-                norms.extend([names.after_attention_norm, names.after_mlp_norm]);
-            }
-            list.extend(norms.into_iter().map(|name| norm(at_layer(name, layer))));
-            for (name, out, inner, bias) in [
-                (names.q, q, d, self.qkv_bias),
-                (names.k, kv, d, self.qkv_bias),
-                (names.v, kv, d, self.qkv_bias),
-                (names.o, d, q, self.output_bias),
-                (names.gate, ff, d, self.mlp_bias),
-                (names.up, ff, d, self.mlp_bias),
-                (names.down, d, ff, self.mlp_bias),
-            ] {
-                let name = at_layer(name, layer);
-                if bias {
-                    list.push(WeightSpec { name: format!("{name}.bias"), shape: vec![out], role: Role::Bias });
-                }
-                list.push(matrix(name, vec![out, inner]));
-            }
-        }
-        list.sort_by(|a, b| a.name.cmp(&b.name));
-        list
-    }
-
-    /// Returns the number of parameters.
-    pub fn n_parameters(&self) -> i64 {
-        self.weights().iter().map(|weight| weight.shape.iter().product::<i64>()).sum()
+    /// Returns the experts of a layer, if it has some.
+    pub fn mixture_at(&self, layer: i64) -> Option<&Mixture> {
+        self.mixture.as_ref().filter(|mixture| mixture.layers[layer as usize])
     }
 
     /// Refuses token ids outside the vocabulary, which means that the tokenizer is another model's.

@@ -21,7 +21,7 @@ pub const SLOTS: usize = 64;
 /// Keys are looked at in multiples of this many, the rest masked.
 const REACH: usize = 64;
 
-/// Keys and values per layer and slot, and how many tokens each slot holds.
+/// Keys and values per layer and slot, and which tokens each slot holds.
 ///
 /// It belongs to the weights that the model had when it was made: after a step of training it
 /// must be made anew.
@@ -33,7 +33,8 @@ pub struct Cache {
     values: Vec<Tensor>,
     /// The projections as a step wants them.
     pub(crate) layout: Layout,
-    lengths: Vec<usize>,
+    /// Per slot the tokens that it holds.
+    tokens: Vec<Vec<i64>>,
     max_len: usize,
     /// `0, 1, … slots − 1`.
     slot_numbers: Tensor,
@@ -51,8 +52,8 @@ pub(crate) struct Layout {
 pub(crate) struct BlockLayout {
     pub(crate) qkv: Packed,
     pub(crate) o: Packed,
-    pub(crate) gate_up: Packed,
-    pub(crate) down: Packed,
+    /// Gate and projection up, and the projection back; none where there are experts.
+    pub(crate) mlp: Option<(Packed, Packed)>,
 }
 
 impl Cache {
@@ -74,7 +75,7 @@ impl Cache {
             keys: zeros([n, kv_heads, e, places]),
             values: zeros([n, kv_heads, places, e]),
             layout,
-            lengths: vec![0; slots],
+            tokens: vec![Vec::new(); slots],
             max_len,
             slot_numbers: Tensor::arange(slots as i64, (Kind::Int64, device)),
         }
@@ -82,7 +83,7 @@ impl Cache {
 
     /// Returns the number of slots.
     pub fn slots(&self) -> usize {
-        self.lengths.len()
+        self.tokens.len()
     }
 
     /// Returns how many tokens a slot can hold.
@@ -92,30 +93,30 @@ impl Cache {
 
     /// Returns how many tokens a slot holds; zero means that it is free.
     pub fn len(&self, slot: usize) -> usize {
-        self.lengths[slot]
+        self.tokens[slot].len()
     }
 
     /// Says whether no slot holds anything.
     pub fn is_empty(&self) -> bool {
-        self.lengths.iter().all(|&length| length == 0)
+        self.tokens.iter().all(Vec::is_empty)
     }
 
     /// Returns how many more tokens fit into a slot.
     pub fn room(&self, slot: usize) -> usize {
-        self.max_len - self.lengths[slot]
+        self.max_len - self.len(slot)
     }
 
-    /// Forgets a slot's tokens from `len` on; zero frees it.
+    /// Forgets a slot's tokens from `len` on; zero frees it. See [`crate::Decoder::keeps_prefix`].
     pub fn truncate(&mut self, slot: usize, len: usize) {
-        self.lengths[slot] = self.lengths[slot].min(len);
+        self.tokens[slot].truncate(len);
     }
 
     /// Copies a slot to others, which lose what they held.
     pub fn copy(&mut self, from: usize, to: &[usize]) {
-        let length = self.lengths[from];
+        let length = self.len(from);
         let targets: Vec<i64> = to.iter().filter(|&&slot| slot != from).map(|&slot| slot as i64).collect();
         for &slot in &targets {
-            self.lengths[slot as usize] = length;
+            self.tokens[slot as usize] = self.tokens[from].clone();
         }
         if targets.is_empty() || length == 0 {
             return;
@@ -134,7 +135,7 @@ impl Cache {
 
     /// Refuses what does not fit into a slot.
     pub(crate) fn check_room(&self, slot: usize, more: usize) -> Result<()> {
-        match self.lengths[slot] + more {
+        match self.len(slot) + more {
             needed if needed > self.max_len => Err(Error::CacheFull { slot, needed, max_len: self.max_len }),
             _ => Ok(()),
         }
@@ -149,10 +150,10 @@ impl Cache {
 
     /// Stores one token's key and value per slot, `[slots, kv_heads, head_dim]` each, at
     /// `places: [slots]`.
-    pub(crate) fn append(&mut self, layer: usize, places: &Tensor, key: &Tensor, value: &Tensor) {
+    pub(crate) fn append(&self, layer: usize, places: &Tensor, key: &Tensor, value: &Tensor) {
         let (slots, places) = (Some(&self.slot_numbers), Some(places));
-        let _ = self.keys[layer].index_put_(&[slots, None, None, places], key, false);
-        let _ = self.values[layer].index_put_(&[slots, None, places], value, false);
+        let _ = self.keys[layer].shallow_clone().index_put_(&[slots, None, None, places], key, false);
+        let _ = self.values[layer].shallow_clone().index_put_(&[slots, None, places], value, false);
     }
 
     /// Returns a layer's keys, `[slots, kv_heads, head_dim, reach]`, and values,
@@ -169,12 +170,22 @@ impl Cache {
 
     /// Returns every slot's length as the place of its next token, `[slots]`.
     pub(crate) fn places(&self) -> Tensor {
-        let lengths: Vec<i64> = self.lengths.iter().map(|&length| length as i64).collect();
+        let lengths: Vec<i64> = self.tokens.iter().map(|tokens| tokens.len() as i64).collect();
         Tensor::from_slice(&lengths).to_device(self.slot_numbers.device())
     }
 
-    /// Sets how many tokens a slot holds.
-    pub(crate) fn set_len(&mut self, slot: usize, len: usize) {
-        self.lengths[slot] = len;
+    /// Returns the tokens that a slot holds.
+    pub(crate) fn tokens(&self, slot: usize) -> &[i64] {
+        &self.tokens[slot]
+    }
+
+    /// Says which tokens a slot holds, their keys and values being stored.
+    pub(crate) fn set(&mut self, slot: usize, tokens: &[i64]) {
+        self.tokens[slot] = tokens.to_vec();
+    }
+
+    /// Says that a slot holds one token more.
+    pub(crate) fn push(&mut self, slot: usize, token: i64) {
+        self.tokens[slot].push(token);
     }
 }

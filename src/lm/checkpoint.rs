@@ -12,7 +12,7 @@ use fuseline_weights::names::{CONFIG_FILE, companions};
 use fuseline_weights::{DEFAULT_MAX_SHARD_BYTES, Entry, Float, write_with};
 use serde_json::{Map, Value, json};
 
-use crate::arch::Architecture;
+use crate::arch::{Architecture, Piece};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
@@ -27,35 +27,16 @@ impl Decoder {
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
         let folder = Folder::open(dir)?;
         let arch = Architecture::read(dir)?;
-        let wanted = arch.weights();
-        for name in folder.names() {
-            let known = wanted.binary_search_by(|spec| spec.name.as_str().cmp(name)).is_ok();
-            if !known && !can_be_left(name, &arch) {
-                return Err(Error::ExtraTensor { folder: dir.into(), name: name.into() });
-            }
-        }
+        check_tensors(dir, &folder, &arch)?;
         let mut weights = BTreeMap::new();
-        for spec in wanted {
-            if !folder.contains(&spec.name) {
-                let present = folder.names().len();
-                return Err(Error::MissingTensor { folder: dir.into(), name: spec.name, present });
-            }
-            let view = folder.get(&spec.name)?;
-            let found: Vec<i64> = view.shape.iter().map(|&extent| extent as i64).collect();
-            if found != spec.shape {
-                return Err(Error::Shape { name: spec.name, found, expected: spec.shape });
-            }
-            let Some(stored) = Float::of(view.dtype) else {
-                return Err(Error::Dtype { name: spec.name, found: view.dtype.to_string() });
+        for spec in arch.weights() {
+            let parts: Vec<Tensor> =
+                spec.pieces.iter().map(|piece| read(&folder, piece, device, kind)).collect::<Result<_>>()?;
+            let tensor = match parts.as_slice() {
+                [whole] => whole.shallow_clone(),
+                several => Tensor::cat(several, 0),
             };
-            let tensor = Tensor::f_from_data_size(view.bytes, &found, kind_of(stored))
-                .and_then(|tensor| tensor.f_to_device(device))
-                .and_then(|tensor| tensor.f_to_kind(kind))
-                .map_err(|source| Error::Torch {
-                    doing: format!("failed to load tensor {:?} onto {device:?}", spec.name),
-                    source,
-                })?;
-            weights.insert(spec.name, tensor);
+            weights.insert(spec.name, tensor.view(spec.shape.as_slice()));
         }
         Decoder::new(arch, weights)
     }
@@ -66,17 +47,25 @@ impl Decoder {
     /// `generation_config.json` gets the configuration's special tokens unless
     /// [`carry_files`] has put one there.
     pub fn save(&self, dir: &Path, dtype: Float) -> Result<()> {
+        self.save_sharded(dir, dtype, DEFAULT_MAX_SHARD_BYTES)
+    }
+
+    /// [`Decoder::save`] with another limit on the size of one file.
+    pub fn save_sharded(&self, dir: &Path, dtype: Float, max_shard_bytes: u64) -> Result<()> {
         let parameters: BTreeMap<String, Tensor> = self.parameters().into_iter().collect();
-        let entries = parameters
-            .iter()
-            .map(|(name, tensor)| Entry {
-                name: name.clone(),
+        let entries = self
+            .arch
+            .stored()
+            .into_iter()
+            .map(|(name, shape)| Entry {
+                name,
                 dtype: dtype.dtype(),
-                shape: tensor.size().iter().map(|&extent| extent as usize).collect(),
+                shape: shape.iter().map(|&extent| extent as usize).collect(),
             })
             .collect();
-        write_with(dir, entries, DEFAULT_MAX_SHARD_BYTES, |entry| {
-            bytes(&parameters[&entry.name], dtype)
+        let sources = sources(&self.arch);
+        write_with(dir, entries, max_shard_bytes, |entry| {
+            bytes(&assemble(&sources[&entry.name], &parameters), dtype)
                 .map_err(|source| Error::Torch { doing: format!("failed to read tensor {:?}", entry.name), source })
         })?;
         write_json(dir, CONFIG_FILE, &config_for(&self.arch.config, dtype))?;
@@ -84,6 +73,99 @@ impl Decoder {
             true => Ok(()),
             false => write_json(dir, GENERATION_CONFIG, &generation_config(&self.arch.config)),
         }
+    }
+}
+
+/// Checks that a folder holds the tensors of an architecture and no others, and that they are numbers.
+fn check_tensors(dir: &Path, folder: &Folder, arch: &Architecture) -> Result<()> {
+    let stored = arch.stored();
+    for name in folder.names() {
+        if !stored.contains_key(name) && !can_be_left(name, arch) {
+            return Err(Error::ExtraTensor { folder: dir.into(), name: name.into() });
+        }
+    }
+    for (name, expected) in stored {
+        if !folder.contains(&name) {
+            let present = folder.names().len();
+            return Err(Error::MissingTensor { folder: dir.into(), name, present });
+        }
+        let view = folder.get(&name)?;
+        let found: Vec<i64> = view.shape.iter().map(|&extent| extent as i64).collect();
+        if found != expected {
+            return Err(Error::Shape { name, found, expected });
+        }
+        if Float::of(view.dtype).is_none() {
+            return Err(Error::Dtype { name, found: view.dtype.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Reads some rows of a stored tensor that [`check_tensors`] has seen.
+fn read(folder: &Folder, piece: &Piece, device: Device, kind: Kind) -> Result<Tensor> {
+    let view = folder.get(&piece.tensor)?;
+    let Some(stored) = Float::of(view.dtype) else {
+        return Err(Error::Dtype { name: piece.tensor.clone(), found: view.dtype.to_string() });
+    };
+    let mut shape: Vec<i64> = view.shape.iter().map(|&extent| extent as i64).collect();
+    let row_bytes = view.bytes.len() / view.shape[0];
+    let bytes = &view.bytes[piece.first as usize * row_bytes..][..piece.rows as usize * row_bytes];
+    shape[0] = piece.rows;
+    Tensor::f_from_data_size(bytes, &shape, kind_of(stored))
+        .and_then(|tensor| tensor.f_to_device(device))
+        .and_then(|tensor| tensor.f_to_kind(kind))
+        .map_err(|source| Error::Torch {
+            doing: format!("failed to load tensor {:?} onto {device:?}", piece.tensor),
+            source,
+        })
+}
+
+/// Some rows of a parameter.
+pub(crate) struct Source {
+    /// The first row in the stored tensor.
+    at: i64,
+    /// The parameter.
+    parameter: String,
+    /// The first row in the parameter.
+    first: i64,
+    rows: i64,
+}
+
+/// Lists of which rows each stored tensor is made, in their order.
+pub(crate) fn sources(arch: &Architecture) -> BTreeMap<String, Vec<Source>> {
+    let mut sources: BTreeMap<String, Vec<Source>> = BTreeMap::new();
+    for spec in arch.weights() {
+        let mut first = 0;
+        for piece in &spec.pieces {
+            sources.entry(piece.tensor.clone()).or_default().push(Source {
+                at: piece.first,
+                parameter: spec.name.clone(),
+                first,
+                rows: piece.rows,
+            });
+            first += piece.rows;
+        }
+    }
+    for list in sources.values_mut() {
+        list.sort_by_key(|source| source.at);
+    }
+    sources
+}
+
+/// Puts a stored tensor together from the rows of parameters.
+pub(crate) fn assemble(sources: &[Source], parameters: &BTreeMap<String, Tensor>) -> Tensor {
+    let rows = |source: &Source| {
+        let parameter = parameters[&source.parameter].detach();
+        let rows = match parameter.size().as_slice() {
+            [_] => parameter,
+            [.., length] => parameter.reshape([-1, *length]),
+            [] => unreachable!("parameters have axes"),
+        };
+        rows.narrow(0, source.first, source.rows)
+    };
+    match sources {
+        [one] => rows(one),
+        several => Tensor::cat(&several.iter().map(rows).collect::<Vec<_>>(), 0),
     }
 }
 

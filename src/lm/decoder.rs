@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 
 use fuseline_torch::tch::{self, Device, Kind, Tensor};
 
-use crate::arch::{Architecture, NormPlaces, at_layer};
-use crate::cache::{BlockLayout, Cache, Layout};
+use crate::arch::{Architecture, Positions};
+use crate::cache::{Cache, Layout};
 use crate::error::{Error, Result};
-use crate::parts::attention::{Allowed, Attention, Masks, bias};
-use crate::parts::linear::Linear;
-use crate::parts::mlp::{Mlp, activate};
-use crate::parts::norm::RmsNorm;
+use crate::parts::attention::{Allowed, Attention, Masks, bias, slopes};
+use crate::parts::norm::Normalization;
 use crate::parts::packed::Packed;
-use crate::parts::rope::{Angles, frequencies};
+use crate::parts::rope::{Angles, Rotary};
+use block::{Block, Heads, Weights};
+
+mod block;
 
 pub use crate::parts::attention::Mask;
 
@@ -34,24 +35,24 @@ pub struct Decoder {
     embedding: Tensor,
     embedding_scale: Option<Tensor>,
     blocks: Vec<Block>,
-    final_norm: RmsNorm,
+    final_norm: Normalization,
     head: Tensor,
     attention: Attention,
-    frequencies: Tensor,
+    turns: Turns,
 }
 
+/// The rotary embeddings of a model; none where positions are told otherwise.
 #[derive(Debug)]
-struct Block {
-    input_norm: RmsNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    after_attention_norm: Option<RmsNorm>,
-    before_mlp_norm: RmsNorm,
-    mlp: Mlp,
-    after_mlp_norm: Option<RmsNorm>,
-    window: Option<i64>,
+struct Turns {
+    all: Option<Rotary>,
+    /// Of layers with a window, where it is another.
+    windowed: Option<Rotary>,
+}
+
+/// The angles of one pass, as [`Turns`].
+struct Turned {
+    all: Option<Angles>,
+    windowed: Option<Angles>,
 }
 
 impl Decoder {
@@ -66,50 +67,26 @@ impl Decoder {
                 return Err(Error::Shape { name: spec.name, found, expected: spec.shape });
             }
         }
-        let get = |name: String| weights[&name].shallow_clone();
-        let norm = |name: String| RmsNorm { weight: get(format!("{name}.weight")), norm: arch.norm };
-        let linear = |name: &str, layer: i64| {
-            let name = at_layer(name, layer);
-            Linear {
-                weight: get(format!("{name}.weight")),
-                bias: weights.get(&format!("{name}.bias")).map(Tensor::shallow_clone),
-            }
-        };
-        let names = &arch.names;
-        let around = arch.norm_places == NormPlaces::BeforeAndAfter;
-        let blocks = (0..arch.n_layers)
-            .zip(&arch.windows)
-            .map(|(layer, &window)| Block {
-                input_norm: norm(at_layer(names.input_norm, layer)),
-                q: linear(names.q, layer),
-                k: linear(names.k, layer),
-                v: linear(names.v, layer),
-                o: linear(names.o, layer),
-                after_attention_norm: around.then(|| norm(at_layer(names.after_attention_norm, layer))),
-                before_mlp_norm: norm(at_layer(names.before_mlp_norm, layer)),
-                mlp: Mlp {
-                    gate: linear(names.gate, layer),
-                    up: linear(names.up, layer),
-                    down: linear(names.down, layer),
-                    activation: arch.activation,
-                },
-                after_mlp_norm: around.then(|| norm(at_layer(names.after_mlp_norm, layer))),
-                window,
-            })
-            .collect();
-        let embedding = get(format!("{}.weight", names.embedding));
+        let from = Weights { tensors: &weights, norm: arch.norm };
+        let blocks = (0..arch.n_layers).map(|layer| Block::new(&arch, &from, layer)).collect();
+        let final_norm = from.norm(arch.names.final_norm);
+        let embedding = from.tensor(&format!("{}.weight", arch.names.embedding));
         let head = match arch.tied_embeddings {
             true => embedding.shallow_clone(),
-            false => get(format!("{}.weight", names.head)),
+            false => from.tensor(&format!("{}.weight", arch.names.head)),
         };
         let (kind, device) = (embedding.kind(), embedding.device());
         Ok(Self {
             embedding_scale: arch.embedding_scale.map(|scale| Tensor::from(scale).to_kind(kind).to_device(device)),
             blocks,
-            final_norm: norm(names.final_norm.into()),
+            final_norm,
             head,
-            attention: Attention { scale: arch.attention_scale, soft_cap: arch.attention_soft_cap },
-            frequencies: frequencies(&arch.rope, arch.head_dim, device),
+            attention: Attention {
+                scale: arch.attention_scale,
+                soft_cap: arch.attention_soft_cap,
+                slopes: (arch.positions == Positions::Alibi).then(|| slopes(arch.n_heads, device)),
+            },
+            turns: Turns::new(&arch.positions, device),
             embedding,
             weights,
             arch,
@@ -144,15 +121,16 @@ impl Decoder {
     }
 
     /// Computes the last hidden states, `[b, t, d]` after the final norm, of `ids_bt` at
-    /// `positions_bt` (both `[b, t]` i64). Records gradients where they are asked for.
+    /// `positions_bt` (both `[b, t]` i64, positions as [`row_positions`] gives them or from 0 in each
+    /// document). Records gradients where they are asked for.
     pub fn hidden(&self, ids_bt: &Tensor, positions_bt: &Tensor, mask: &Mask) -> Tensor {
         let mut x = self.embed(ids_bt);
         let t = ids_bt.size()[1];
-        let angles = Angles::new(&self.frequencies, positions_bt, x.kind());
-        let explicit = self.attention.needs_bias();
-        let masks = Masks::new(mask, t, &self.arch.windows, explicit, &x);
+        let turned = self.turns.angles(positions_bt, || lengths(positions_bt, mask), x.kind());
+        let masks = Masks::new(&self.attention, mask, t, &self.arch.windows, &x);
         for block in &self.blocks {
-            x = block.forward(&self.arch, x, &angles, |q, k, v| self.attend(q, k, v, masks.of(block.window)));
+            let allowed = masks.of(block.window);
+            x = block.forward(&self.arch, x, turned.of(block.window), |heads| self.attend(heads, allowed));
         }
         self.final_norm.forward(&x)
     }
@@ -173,13 +151,8 @@ impl Decoder {
     pub fn cache(&self, slots: usize, max_len: usize) -> Cache {
         let bytes: usize = self.weights.values().map(|weight| weight.numel() * weight.kind().elt_size_in_bytes()).sum();
         let copy = self.device() == Device::Cpu && bytes <= LAID_OUT_ANEW_BYTES;
-        let blocks = self.blocks.iter().map(|block| BlockLayout {
-            qkv: Packed::new(&[&block.q, &block.k, &block.v], copy),
-            o: Packed::new(&[&block.o], copy),
-            gate_up: Packed::new(&[&block.mlp.gate, &block.mlp.up], copy),
-            down: Packed::new(&[&block.mlp.down], copy),
-        });
-        let layout = Layout { blocks: blocks.collect(), head: Packed::of_matrix(&self.head, copy) };
+        let blocks = self.blocks.iter().map(|block| block.layout(copy)).collect();
+        let layout = Layout { blocks, head: Packed::of_matrix(&self.head, copy) };
         Cache::new(&self.arch, layout, slots, max_len, self.device(), self.kind())
     }
 
@@ -199,19 +172,18 @@ impl Decoder {
             let ids = Tensor::from_slice(prompt).to_device(self.device()).view([1, t]);
             let positions = Tensor::arange(t, (Kind::Int64, self.device())).view([1, t]);
             let mut x = self.embed(&ids);
-            let angles = Angles::new(&self.frequencies, &positions, x.kind());
-            let explicit = self.attention.needs_bias();
-            let masks = Masks::new(&Mask::Causal, t, &self.arch.windows, explicit, &x);
+            let turned = self.turns.angles(&positions, || lengths(&positions, &Mask::Causal), x.kind());
+            let masks = Masks::new(&self.attention, &Mask::Causal, t, &self.arch.windows, &x);
             for (layer, block) in self.blocks.iter().enumerate() {
-                x = block.forward(&self.arch, x, &angles, |q, k, v| {
-                    cache.store(layer, slot, k, v);
-                    self.attend(q, k, v, masks.of(block.window))
+                x = block.forward(&self.arch, x, turned.of(block.window), |heads| {
+                    cache.store(layer, slot, &heads.k, &heads.v);
+                    self.attend(heads, masks.of(block.window))
                 });
             }
             let last = x.narrow(1, t - 1, 1).squeeze_dim(1);
             self.logits(&self.final_norm.forward(&last)).to_kind(Kind::Float).squeeze_dim(0)
         });
-        cache.set_len(slot, prompt.len());
+        cache.set(slot, prompt);
         Ok(logits)
     }
 
@@ -229,58 +201,52 @@ impl Decoder {
             longest = longest.max(cache.len(slot) + 1);
         }
         let logits = tch::no_grad(|| self.step_all(&ids, Cache::reach(longest), cache));
-        for &(slot, _) in tokens {
-            cache.set_len(slot, cache.len(slot) + 1);
+        for &(slot, id) in tokens {
+            cache.push(slot, id);
         }
         let in_order = tokens.len() == ids.len() && tokens.iter().enumerate().all(|(row, &(slot, _))| row == slot);
-        if in_order {
-            return Ok(logits);
+        let logits = match in_order {
+            true => logits,
+            false => {
+                let rows: Vec<i64> = tokens.iter().map(|&(slot, _)| slot as i64).collect();
+                logits.index_select(0, &Tensor::from_slice(&rows).to_device(self.device()))
+            }
+        };
+        // A text whose angles have changed with its length is computed anew, or its earlier tokens
+        // would not be what they are in the whole.
+        for (row, &(slot, _)) in tokens.iter().enumerate() {
+            if self.turns.change_at(cache.len(slot)) {
+                let text = cache.tokens(slot).to_vec();
+                logits.get(row as i64).copy_(&self.prefill(&text, slot, cache)?);
+            }
         }
-        let rows: Vec<i64> = tokens.iter().map(|&(slot, _)| slot as i64).collect();
-        Ok(logits.index_select(0, &Tensor::from_slice(&rows).to_device(self.device())))
+        Ok(logits)
+    }
+
+    /// Says whether the first `length` of `held` tokens in a slot are what they are alone, so that
+    /// [`Cache::truncate`] leaves that text; not so where angles have changed in between.
+    pub fn keeps_prefix(&self, length: usize, held: usize) -> bool {
+        !(length + 1..=held).any(|length| self.turns.change_at(length))
     }
 
     /// One step of all slots, `[slots, v]`.
-    fn step_all(&self, ids: &[i64], reach: usize, cache: &mut Cache) -> Tensor {
+    fn step_all(&self, ids: &[i64], reach: usize, cache: &Cache) -> Tensor {
         let ids = Tensor::from_slice(ids).to_device(self.device());
         let places = cache.places();
         let mut x = self.embed(&ids);
-        let angles = Angles::new(&self.frequencies, &places, x.kind());
+        let turned = self.turns.angles(&places, || &places + 1, x.kind());
         let masks = self.step_masks(&places, reach, x.kind());
+        let layout = &cache.layout;
         for (layer, block) in self.blocks.iter().enumerate() {
             let bias = &masks.iter().find(|mask| mask.0 == block.window).expect("one per window").1;
-            x = self.step_block(layer, x, &angles, &places, bias, cache);
+            x = block.step(&self.arch, x, &layout.blocks[layer], turned.of(block.window), |heads| {
+                cache.append(layer, &places, &heads.k, &heads.v);
+                let (keys, values) = cache.held(layer, reach);
+                self.attention.one_query(&heads.q, &keys, &values, bias)
+            });
         }
-        let logits = cache.layout.head.forward(&self.final_norm.forward(&x));
+        let logits = layout.head.forward(&self.final_norm.forward(&x));
         self.cap(logits).to_kind(Kind::Float)
-    }
-
-    /// One block of a step on `x: [slots, d]`.
-    fn step_block(
-        &self,
-        layer: usize,
-        x: Tensor,
-        angles: &Angles,
-        places: &Tensor,
-        bias: &Tensor,
-        cache: &mut Cache,
-    ) -> Tensor {
-        let (block, arch) = (&self.blocks[layer], &self.arch);
-        let (slots, h, k) = (x.size()[0], arch.n_heads, arch.n_kv_heads);
-        let qkv = cache.layout.blocks[layer].qkv.forward(&block.input_norm.forward(&x));
-        let qkv = qkv.view([slots, h + 2 * k, arch.head_dim]);
-        let turned = angles.rotate(&qkv.narrow(1, 0, h + k));
-        cache.append(layer, places, &turned.narrow(1, h, k), &qkv.narrow(1, h + k, k));
-        let reach = bias.size()[2] as usize;
-        let (keys, values) = cache.held(layer, reach);
-        let mixed = self.attention.one_query(&turned.narrow(1, 0, h), &keys, &values, bias);
-        let layout = &cache.layout.blocks[layer];
-        let x = x + after(&block.after_attention_norm, layout.o.forward(&mixed));
-        let gate_up = layout.gate_up.forward(&block.before_mlp_norm.forward(&x));
-        let ff = arch.intermediate_size;
-        let gate = activate(arch.activation, &gate_up.narrow(1, 0, ff));
-        let mixed = layout.down.forward(&(gate * gate_up.narrow(1, ff, ff)));
-        x + after(&block.after_mlp_norm, mixed)
     }
 
     /// Masks of a step per window: the keys up to a slot's own place, `[slots·k, h/k, reach]`.
@@ -299,19 +265,24 @@ impl Decoder {
                 allowed = allowed.logical_and(&keys.gt_tensor(&(&places - window)));
             }
             let bias = bias(&allowed, kind).view([slots, 1, 1, reach]);
+            let bias = match &self.attention.slopes {
+                None => bias,
+                Some(slopes) => {
+                    let distance = (&places - &keys).view([slots, 1, 1, reach]);
+                    bias - (slopes.view([1, k, group, 1]) * distance).to_kind(kind)
+                }
+            };
             let bias = bias.expand([slots, k, group, reach], false).reshape([slots * k, group, reach]);
             masks.push((window, bias));
         }
         masks
     }
 
-    /// Attends over the tokens of one pass: all `[b, t, heads, e]`, the result `[b, t, h·e]`.
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, allowed: &Allowed) -> Tensor {
-        let size = q.size();
-        self.attention
-            .forward(&q.transpose(1, 2), &k.transpose(1, 2), &v.transpose(1, 2), allowed)
-            .transpose(1, 2)
-            .reshape([size[0], size[1], size[2] * size[3]])
+    /// Attends over the tokens of one pass, `[b, t, h·e]`.
+    fn attend(&self, heads: &Heads, allowed: &Allowed) -> Tensor {
+        let size = heads.q.size();
+        let [q, k, v] = [&heads.q, &heads.k, &heads.v].map(|heads| heads.transpose(1, 2));
+        self.attention.forward(&q, &k, &v, allowed).transpose(1, 2).reshape([size[0], size[1], size[2] * size[3]])
     }
 
     fn embed(&self, ids_bt: &Tensor) -> Tensor {
@@ -323,37 +294,50 @@ impl Decoder {
     }
 }
 
-impl Block {
-    /// Runs the block on `x: [b, t, d]`. `attend` gets queries, keys and values as
-    /// `[b, t, heads, e]`, turned by their positions, and returns `[b, t, h·e]`.
-    fn forward(
-        &self,
-        arch: &Architecture,
-        x: Tensor,
-        angles: &Angles,
-        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Tensor,
-    ) -> Tensor {
-        let normal = self.input_norm.forward(&x);
-        let size = x.size();
-        let heads = |projected: Tensor, n| projected.view([size[0], size[1], n, arch.head_dim]);
-        let q = heads(self.q.forward(&normal), arch.n_heads);
-        let k = heads(self.k.forward(&normal), arch.n_kv_heads);
-        let v = heads(self.v.forward(&normal), arch.n_kv_heads);
-        // Queries and keys are turned together: half the operations.
-        let turned = angles.rotate(&Tensor::cat(&[q, k], 2));
-        let q = turned.narrow(2, 0, arch.n_heads);
-        let k = turned.narrow(2, arch.n_heads, arch.n_kv_heads);
-        let mixed = self.o.forward(&attend(&q, &k, &v));
-        let x = x + after(&self.after_attention_norm, mixed);
-        let mixed = self.mlp.forward(&self.before_mlp_norm.forward(&x));
-        x + after(&self.after_mlp_norm, mixed)
+impl Turns {
+    fn new(positions: &Positions, device: Device) -> Self {
+        match positions {
+            Positions::Alibi => Self { all: None, windowed: None },
+            Positions::Rotary { rope, windowed } => Self {
+                all: Some(Rotary::new(rope, device)),
+                windowed: windowed.as_ref().map(|rope| Rotary::new(rope, device)),
+            },
+        }
+    }
+
+    fn angles(&self, positions: &Tensor, lengths: impl Fn() -> Tensor, kind: Kind) -> Turned {
+        let angles = |rotary: &Rotary| rotary.angles(positions, &lengths, kind);
+        Turned { all: self.all.as_ref().map(angles), windowed: self.windowed.as_ref().map(angles) }
+    }
+
+    /// Says whether a text of this length has other angles than it had one token before.
+    fn change_at(&self, length: usize) -> bool {
+        self.all.iter().chain(&self.windowed).any(|rotary| rotary.changes_at(length))
     }
 }
 
-fn after(norm: &Option<RmsNorm>, x: Tensor) -> Tensor {
-    match norm {
-        None => x,
-        Some(norm) => norm.forward(&x),
+impl Turned {
+    fn of(&self, window: Option<i64>) -> Option<&Angles> {
+        self.windowed.as_ref().filter(|_| window.is_some()).or(self.all.as_ref())
+    }
+}
+
+/// Lays out the positions of rows of the given lengths, `[b, t]` i64: from 0 up, and 0 again in the
+/// filling on the right, so that a row's last position tells its length.
+pub fn row_positions(lengths: impl IntoIterator<Item = usize>, t: usize, device: Device) -> Tensor {
+    let row = |length: usize| (0..t).map(move |place| if place < length { place as i64 } else { 0 });
+    let positions: Vec<i64> = lengths.into_iter().flat_map(row).collect();
+    Tensor::from_slice(&positions).view([-1, t as i64]).to_device(device)
+}
+
+/// The length of the text around each position of `positions_bt`, in a shape that broadcasts to it.
+fn lengths(positions_bt: &Tensor, mask: &Mask) -> Tensor {
+    match mask {
+        Mask::Causal => positions_bt.amax([1i64].as_slice(), true) + 1,
+        Mask::Documents(documents_bt) => {
+            let same_btt = documents_bt.unsqueeze(-1).eq_tensor(&documents_bt.unsqueeze(-2));
+            (positions_bt.unsqueeze(-2) * same_btt).amax([-1i64].as_slice(), false) + 1
+        }
     }
 }
 

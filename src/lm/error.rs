@@ -74,6 +74,20 @@ pub enum Error {
         /// What is understood.
         expected: String,
     },
+    /// A fresh model is asked for with a size that its family cannot have.
+    #[error(
+        "a model of family {family} has {what} = {has} where the other sizes are as given, not {wanted}; ask for {has}"
+    )]
+    NewModel {
+        /// The family.
+        family: &'static str,
+        /// The size.
+        what: &'static str,
+        /// What was asked for.
+        wanted: i64,
+        /// What follows from the other sizes.
+        has: i64,
+    },
     /// A tensor that the configuration asks for is absent.
     #[error(
         "{} has no tensor {name:?}, which its config.json asks for ({present} tensors are there)",

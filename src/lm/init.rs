@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fuseline_torch::tch::{Device, Kind, Tensor};
 
-use crate::arch::{Architecture, Role, WeightSpec};
+use crate::arch::{Architecture, NormKind, Role, WeightSpec};
 use crate::decoder::Decoder;
 
 impl Decoder {
@@ -30,7 +30,7 @@ fn fresh(arch: &Architecture, spec: &WeightSpec, seed: u64) -> Tensor {
     let constant = |value: f64| Tensor::full(spec.shape.clone(), value, (Kind::Float, Device::Cpu));
     match spec.role {
         Role::Bias => constant(0.0),
-        Role::Norm if arch.norm.unit_offset => constant(0.0),
+        Role::Norm if arch.norm.kind == NormKind::RmsUnitOffset => constant(0.0),
         Role::Norm => constant(1.0),
         Role::Matrix => {
             let n = spec.shape.iter().product::<i64>() as u64;

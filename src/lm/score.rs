@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use fuseline_torch::tch::{Device, Kind, Tensor, no_grad};
 
-use crate::decoder::{Decoder, Mask};
+use crate::decoder::{Decoder, Mask, row_positions};
 use crate::error::{Error, Result};
 
 /// Texts of a batch at most; more are hardly faster.
@@ -148,7 +148,8 @@ fn score_batch(
     }
     let device = decoder.device();
     let ids_bt = Tensor::from_slice(&ids).view([b, t]).to_device(device);
-    let positions_bt = Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).expand([b, t], false);
+    let lengths = batch.iter().map(|index| items[*index].len()).chain(std::iter::repeat(0)).take(rows);
+    let positions_bt = row_positions(lengths, length, device);
     let hidden_btd = decoder.hidden(&ids_bt, &positions_bt, &Mask::Causal);
     let width = hidden_btd.size()[2];
     let n = (limits.logits_bytes / (4 * decoder.arch.vocab_size as usize)).clamp(1, POSITIONS);
@@ -213,6 +214,7 @@ pub fn windows(ids: &[u32], length: usize, overlap: usize) -> Vec<ScoreItem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::FAMILIES;
     use crate::generate::tests::tiny;
 
     fn items() -> Vec<ScoreItem> {
@@ -259,7 +261,7 @@ mod tests {
             completion: (0..1 + i * 13 % 37).map(|k| ((i * 11 + k * 29) % 250) as u32).collect(),
         };
         let items: Vec<ScoreItem> = (0..120).map(item).collect();
-        for family in ["llama", "qwen2", "gemma2"] {
+        for family in FAMILIES.iter().map(|family| family.model_type) {
             let decoder = tiny(family, 258);
             let all = score(&decoder, &items, &ScoreLimits::default()).unwrap();
             for (first, step) in [(0, 1), (3, 2), (1, 5), (40, 90), (7, 200)] {

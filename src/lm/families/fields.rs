@@ -1,11 +1,11 @@
 //! Reads the fields of a `config.json` and says of each what was expected.
 //!
-//! It must not know any family; what is the same in all (sizes, rotary embedding, layer
-//! types) is read here once.
+//! It must not know any family; what is the same in all (activation, layer types) is read here
+//! once, and the rotary embedding in `rope.rs`.
 
 use serde_json::{Map, Value};
 
-use crate::arch::{Activation, Rope, RopeScaling};
+use crate::arch::Activation;
 use crate::error::{Error, Result};
 
 /// Standard deviation of fresh weights where a configuration names none; the default of
@@ -46,6 +46,11 @@ impl<'a> Fields<'a> {
 
     fn wrong(&self, field: &str, found: &Value, expected: impl Into<String>) -> Error {
         Error::Field { field: format!("{}{field}", self.prefix), found: short(found), expected: expected.into() }
+    }
+
+    /// Makes the error of a field whose value cannot be followed.
+    pub fn unfit(&self, field: &str, expected: impl Into<String>) -> Error {
+        self.wrong(field, self.map.get(field).unwrap_or(&Value::Null), expected)
     }
 
     fn missing(&self, field: &str, expected: &str) -> Error {
@@ -89,8 +94,74 @@ impl<'a> Fields<'a> {
         self.get(field).map(|found| found.as_f64().ok_or_else(|| self.wrong(field, found, "a number"))).transpose()
     }
 
-    fn float(&self, field: &str) -> Result<f64> {
-        self.optional_float(field)?.ok_or_else(|| self.missing(field, "a number"))
+    /// Returns a whole number: the default where it is absent, none where it is null.
+    pub fn int_unless_null(&self, field: &str, default: i64) -> Result<Option<i64>> {
+        Ok(self.optional_int(field)?.or((!self.map.contains_key(field)).then_some(default)))
+    }
+
+    /// Returns a number: the default where it is absent, none where it is null.
+    pub fn float_unless_null(&self, field: &str, default: f64) -> Result<Option<f64>> {
+        Ok(self.optional_float(field)?.or((!self.map.contains_key(field)).then_some(default)))
+    }
+
+    /// Returns a count, a whole number of at least one, that must be there.
+    pub fn count(&self, field: &str) -> Result<i64> {
+        match self.int(field)? {
+            count if count < 1 => Err(self.unfit(field, "a number of at least 1")),
+            count => Ok(count),
+        }
+    }
+
+    /// Returns a number that must be there and above zero.
+    pub fn positive(&self, field: &str) -> Result<f64> {
+        self.optional_positive(field)?.ok_or_else(|| self.missing(field, "a number above 0"))
+    }
+
+    /// Returns a number above zero if it is there.
+    pub fn optional_positive(&self, field: &str) -> Result<Option<f64>> {
+        match self.optional_float(field)? {
+            Some(value) if value <= 0.0 => Err(self.unfit(field, "a number above 0")),
+            found => Ok(found),
+        }
+    }
+
+    /// Returns a list of so many numbers above zero, which must be there.
+    pub fn numbers(&self, field: &str, count: i64) -> Result<Vec<f64>> {
+        let expected = format!("a list of {count} numbers above 0");
+        let Some(found) = self.get(field) else { return Err(self.missing(field, &expected)) };
+        let numbers: Option<Vec<f64>> = found.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
+        match numbers {
+            Some(list) if list.len() as i64 == count && list.iter().all(|&number| number > 0.0) => Ok(list),
+            _ => Err(self.wrong(field, found, expected)),
+        }
+    }
+
+    /// Returns a text, or the default where it is absent.
+    pub fn text_or(&self, field: &str, default: &'static str) -> Result<&'a str> {
+        match self.get(field) {
+            None => Ok(default),
+            Some(Value::String(text)) => Ok(text),
+            Some(found) => Err(self.wrong(field, found, "a text")),
+        }
+    }
+
+    /// Returns the fields of an object if it is there.
+    pub fn object(&self, field: &str) -> Result<Option<Self>> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Fields { map, prefix: format!("{}{field}.", self.prefix) })),
+            Some(found) => Err(self.wrong(field, found, "an object")),
+        }
+    }
+
+    /// Says whether a field is there.
+    pub fn has(&self, field: &str) -> bool {
+        self.get(field).is_some()
+    }
+
+    /// Says whether there is no field at all.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
     }
 
     /// Returns a truth value, or the default where it is absent.
@@ -110,7 +181,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the gate's activation.
+    /// Refuses any value but one, which is also the default; `why` says so.
+    pub fn only(&self, field: &str, value: &Value, why: &str) -> Result<()> {
+        let same = |found: &Value| match (found.as_f64(), value.as_f64()) {
+            (Some(found), Some(value)) => found == value,
+            _ => found == value,
+        };
+        match self.get(field) {
+            Some(found) if !same(found) => Err(self.wrong(field, found, format!("{value}: {why}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the activation.
     pub fn activation(&self, field: &str, default: Activation) -> Result<Activation> {
         match self.get(field) {
             None => Ok(default),
@@ -121,40 +204,27 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the rotary embedding from `rope_theta` and `rope_scaling`, or from
-    /// `rope_parameters`, where newer configurations keep both.
-    pub fn rope(&self, default_theta: f64) -> Result<Rope> {
-        let theta = self.float_or("rope_theta", default_theta)?;
-        for field in ["rope_parameters", "rope_scaling"] {
-            match self.get(field) {
-                None => continue,
-                Some(Value::Object(map)) => {
-                    let inner = Fields { map, prefix: format!("{}{field}.", self.prefix) };
-                    return Ok(Rope { theta: inner.float_or("rope_theta", theta)?, scaling: inner.rope_scaling()? });
-                }
-                Some(found) => return Err(self.wrong(field, found, "an object")),
-            }
+    /// Returns the number of experts, for which two names are about.
+    pub fn experts(&self, default: i64) -> Result<i64> {
+        match self.optional_int("num_experts")? {
+            Some(experts) => Ok(experts),
+            None => self.int_or("num_local_experts", default),
         }
-        Ok(Rope { theta, scaling: RopeScaling::Default })
     }
 
-    fn rope_scaling(&self) -> Result<RopeScaling> {
-        let field = if self.get("rope_type").is_some() { "rope_type" } else { "type" };
-        let kind = match self.get(field) {
-            None => return Ok(RopeScaling::Default),
-            Some(found) => found,
-        };
-        match kind.as_str() {
-            Some("default") => Ok(RopeScaling::Default),
-            Some("linear") => Ok(RopeScaling::Linear { factor: self.float("factor")? }),
-            Some("llama3") => Ok(RopeScaling::Llama3 {
-                factor: self.float("factor")?,
-                low_freq_factor: self.float("low_freq_factor")?,
-                high_freq_factor: self.float("high_freq_factor")?,
-                original_max_positions: self.float("original_max_position_embeddings")?,
-            }),
-            _ => Err(self.wrong(field, kind, "one of default, linear, llama3")),
+    /// Returns per layer whether it has experts: every `decoder_sparse_step`th, except
+    /// `mlp_only_layers`.
+    pub fn sparse_layers(&self, n_layers: i64) -> Result<Vec<bool>> {
+        let step = self.int_or("decoder_sparse_step", 1)?;
+        if step < 1 {
+            return Err(self.unfit("decoder_sparse_step", "a number of at least 1"));
         }
+        let dense: Option<Vec<i64>> = match self.get("mlp_only_layers") {
+            None => Some(Vec::new()),
+            Some(found) => found.as_array().and_then(|list| list.iter().map(Value::as_i64).collect()),
+        };
+        let dense = dense.ok_or_else(|| self.unfit("mlp_only_layers", "a list of layers' numbers, from 0"))?;
+        Ok((0..n_layers).map(|layer| (layer + 1) % step == 0 && !dense.contains(&layer)).collect())
     }
 
     /// Returns per layer the attention window: from `layer_types` where it is there, else

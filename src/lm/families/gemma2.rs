@@ -9,17 +9,17 @@ use serde_json::{Map, Value, json};
 
 use super::NewModel;
 use super::fields::Fields;
-use super::llama;
-use crate::arch::{Activation, Architecture, Names, NormPlaces};
+use super::llama::{self, Defaults};
+use crate::arch::{Activation, Architecture, Names, NormKind, NormPlaces};
 use crate::error::Result;
 
 const HEAD_DIM: i64 = 256;
 const QUERY_SCALAR: f64 = 256.0;
-const SLIDING_WINDOW: i64 = 4096;
+pub(super) const SLIDING_WINDOW: i64 = 4096;
 const ATTENTION_CAP: f64 = 50.0;
 const FINAL_CAP: f64 = 30.0;
 const ROPE_THETA: f64 = 10_000.0;
-const EPS: f64 = 1e-6;
+pub(super) const EPS: f64 = 1e-6;
 
 const NAMES: Names = Names {
     after_attention_norm: "model.layers.{i}.post_attention_layernorm",
@@ -30,19 +30,22 @@ const NAMES: Names = Names {
 
 /// Reads a gemma2 configuration.
 pub fn architecture(fields: &Fields) -> Result<Architecture> {
-    let mut arch = llama::base(fields, "gemma2")?;
-    fields.refuse("use_bidirectional_attention", "false: a decoder attends to earlier tokens only")?;
-    arch.head_dim = fields.int_or("head_dim", HEAD_DIM)?;
-    arch.norm.unit_offset = true;
-    arch.norm_places = NormPlaces::BeforeAndAfter;
-    arch.attention_scale = fields.float_or("query_pre_attn_scalar", QUERY_SCALAR)?.powf(-0.5);
-    arch.attention_soft_cap = cap(fields, &arch.config, "attn_logit_softcapping", ATTENTION_CAP)?;
-    arch.final_soft_cap = cap(fields, &arch.config, "final_logit_softcapping", FINAL_CAP)?;
-    let bias = fields.bool_or("attention_bias", false)?;
-    arch.qkv_bias = bias;
-    arch.output_bias = bias;
+    let mut arch = base(fields, "gemma2", Defaults::LLAMA)?;
+    arch.attention_soft_cap = fields.float_unless_null("attn_logit_softcapping", ATTENTION_CAP)?;
+    arch.final_soft_cap = fields.float_unless_null("final_logit_softcapping", FINAL_CAP)?;
     let window = fields.int_or("sliding_window", SLIDING_WINDOW)?;
     arch.windows = fields.windows(arch.n_layers, Some(window), |layer| layer % 2 == 0)?;
+    Ok(arch)
+}
+
+/// Reads what gemma2 and gemma3 have in common.
+pub fn base(fields: &Fields, family: &'static str, defaults: Defaults) -> Result<Architecture> {
+    let mut arch = llama::base(fields, family, Defaults { head_dim: Some(HEAD_DIM), ..defaults })?;
+    fields.refuse("use_bidirectional_attention", "false: a decoder attends to earlier tokens only")?;
+    arch.norm.kind = NormKind::RmsUnitOffset;
+    arch.norm_places = NormPlaces::BeforeAndAfter;
+    arch.attention_scale = fields.float_or("query_pre_attn_scalar", QUERY_SCALAR)?.powf(-0.5);
+    llama::attention_bias(fields, &mut arch)?;
     arch.activation = fields.activation("hidden_activation", Activation::GeluTanh)?;
     arch.embedding_scale = Some((arch.hidden_size as f64).sqrt());
     arch.tied_embeddings = fields.bool_or("tie_word_embeddings", true)?;
@@ -50,25 +53,20 @@ pub fn architecture(fields: &Fields) -> Result<Architecture> {
     Ok(arch)
 }
 
-/// An absent soft cap has its default, a null one is none.
-fn cap(fields: &Fields, config: &Value, field: &str, default: f64) -> Result<Option<f64>> {
-    match config.get(field) {
-        Some(Value::Null) => Ok(None),
-        _ => Ok(Some(fields.float_or(field, default)?)),
-    }
-}
-
-/// Writes the fields of a fresh gemma2 that not every family has.
+/// Writes the configuration of a fresh gemma2.
 pub fn config(model: &NewModel) -> Map<String, Value> {
-    Map::from_iter([
-        ("architectures".into(), json!(["Gemma2ForCausalLM"])),
-        ("attention_bias".into(), json!(false)),
-        ("attn_logit_softcapping".into(), json!(ATTENTION_CAP)),
-        ("final_logit_softcapping".into(), json!(FINAL_CAP)),
-        ("hidden_activation".into(), json!("gelu_pytorch_tanh")),
-        ("query_pre_attn_scalar".into(), json!(model.hidden_size / model.heads.max(1))),
-        ("rms_norm_eps".into(), json!(EPS)),
-        ("rope_theta".into(), json!(ROPE_THETA)),
-        ("sliding_window".into(), json!(SLIDING_WINDOW)),
-    ])
+    llama::base_config(
+        model,
+        "Gemma2ForCausalLM",
+        [
+            ("attention_bias", json!(false)),
+            ("attn_logit_softcapping", json!(ATTENTION_CAP)),
+            ("final_logit_softcapping", json!(FINAL_CAP)),
+            ("hidden_activation", json!("gelu_pytorch_tanh")),
+            ("query_pre_attn_scalar", json!(model.hidden_size / model.heads.max(1))),
+            ("rms_norm_eps", json!(EPS)),
+            ("rope_theta", json!(ROPE_THETA)),
+            ("sliding_window", json!(SLIDING_WINDOW)),
+        ],
+    )
 }

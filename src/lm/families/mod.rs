@@ -5,14 +5,25 @@
 
 mod fields;
 mod gemma2;
+mod gemma3;
+mod internlm2;
 mod llama;
+mod mixtral;
+mod mpt;
+mod olmo2;
+mod olmoe;
+mod phi3;
 mod qwen2;
+mod qwen2_moe;
+mod qwen3;
+mod qwen3_moe;
+mod rope;
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::arch::{Architecture, read_config};
+use crate::arch::{Architecture, Positions, RopeScaling, read_config};
 use crate::error::{Error, Result};
 use fields::Fields;
 
@@ -27,9 +38,19 @@ pub struct Family {
 /// Every family, in alphabetical order.
 pub const FAMILIES: &[Family] = &[
     Family { model_type: "gemma2", architecture: gemma2::architecture, config: gemma2::config },
+    Family { model_type: "gemma3_text", architecture: gemma3::architecture, config: gemma3::config },
+    Family { model_type: "internlm2", architecture: internlm2::architecture, config: internlm2::config },
     Family { model_type: "llama", architecture: llama::llama, config: llama::llama_config },
     Family { model_type: "mistral", architecture: llama::mistral, config: llama::mistral_config },
+    Family { model_type: "mixtral", architecture: mixtral::architecture, config: mixtral::config },
+    Family { model_type: "mpt", architecture: mpt::architecture, config: mpt::config },
+    Family { model_type: "olmo2", architecture: olmo2::architecture, config: olmo2::config },
+    Family { model_type: "olmoe", architecture: olmoe::architecture, config: olmoe::config },
+    Family { model_type: "phi3", architecture: phi3::architecture, config: phi3::config },
     Family { model_type: "qwen2", architecture: qwen2::architecture, config: qwen2::config },
+    Family { model_type: "qwen2_moe", architecture: qwen2_moe::architecture, config: qwen2_moe::config },
+    Family { model_type: "qwen3", architecture: qwen3::architecture, config: qwen3::config },
+    Family { model_type: "qwen3_moe", architecture: qwen3_moe::architecture, config: qwen3_moe::config },
 ];
 
 /// The sizes and special tokens of a model to be made from random weights.
@@ -95,16 +116,8 @@ pub fn new_config(model: &NewModel) -> Result<Value> {
     let mut config = (family.config)(model);
     config.insert("model_type".into(), json!(family.model_type));
     config.insert("vocab_size".into(), json!(model.vocab_size));
-    config.insert("hidden_size".into(), json!(model.hidden_size));
-    config.insert("intermediate_size".into(), json!(model.intermediate_size));
-    config.insert("num_hidden_layers".into(), json!(model.layers));
-    config.insert("num_attention_heads".into(), json!(model.heads));
-    config.insert("num_key_value_heads".into(), json!(model.kv_heads));
-    config.insert("head_dim".into(), json!(model.hidden_size / model.heads.max(1)));
-    config.insert("max_position_embeddings".into(), json!(model.max_positions));
     config.insert("tie_word_embeddings".into(), json!(model.tied_embeddings));
     config.insert("initializer_range".into(), json!(fields::INITIALIZER_RANGE));
-    config.insert("attention_dropout".into(), json!(0.0));
     config.insert("use_cache".into(), json!(true));
     config.insert("bos_token_id".into(), json!(model.bos_token_id));
     config.insert("pad_token_id".into(), json!(model.pad_token_id));
@@ -117,7 +130,15 @@ pub fn new_config(model: &NewModel) -> Result<Value> {
     config.insert("torch_dtype".into(), json!("float32"));
     config.sort_keys();
     let config = Value::Object(config);
-    Architecture::from_config(&config)?;
+    let arch = Architecture::from_config(&config)?;
+    for (what, wanted, has) in [
+        ("intermediate_size", model.intermediate_size, arch.intermediate_size),
+        ("kv_heads", model.kv_heads, arch.n_kv_heads),
+    ] {
+        if wanted != has {
+            return Err(Error::NewModel { family: family.model_type, what, wanted, has });
+        }
+    }
     Ok(config)
 }
 
@@ -147,8 +168,35 @@ fn check(arch: &Architecture) -> Result<()> {
         let expected = format!("a multiple of num_attention_heads = {}", arch.n_heads);
         return wrong("hidden_size", arch.hidden_size, expected);
     }
-    if arch.head_dim < 2 || arch.head_dim % 2 != 0 {
-        return wrong("head_dim", arch.head_dim, "an even number, for rotary embedding".into());
+    if arch.head_dim < 1 {
+        return wrong("head_dim", arch.head_dim, "a number of at least 1".into());
+    }
+    if let Positions::Rotary { rope, windowed } = &arch.positions {
+        for rope in [Some(rope), windowed.as_ref()].into_iter().flatten() {
+            // NTK's exponent is `width / (width - 2)`.
+            let least = if matches!(rope.scaling, RopeScaling::Dynamic { .. }) { 4 } else { 2 };
+            if rope.width < least || rope.width % 2 != 0 {
+                let expected = format!("an even number of at least {least} turned dimensions, for rotary embedding");
+                return wrong("head_dim", rope.width, expected);
+            }
+        }
+    }
+    if let Some(window) = arch.windows.iter().flatten().find(|window| **window < 1) {
+        return wrong("sliding_window", *window, "a number of at least 1".into());
+    }
+    if let Some(mixture) = &arch.mixture {
+        for (field, value) in [
+            ("the number of experts", mixture.n_experts),
+            ("the width of an expert", mixture.intermediate_size),
+            ("shared_expert_intermediate_size", mixture.shared_intermediate_size.unwrap_or(1)),
+        ] {
+            if value < 1 {
+                return wrong(field, value, "a number of at least 1".into());
+            }
+        }
+        if mixture.top_k < 1 || mixture.top_k > mixture.n_experts {
+            return wrong("num_experts_per_tok", mixture.top_k, format!("1 to {}, the experts", mixture.n_experts));
+        }
     }
     Ok(())
 }
@@ -162,10 +210,11 @@ mod tests {
             family: family.into(),
             vocab_size: 50,
             hidden_size: 16,
-            intermediate_size: 40,
+            // What mpt has without choice: four times the width, and no groups of heads.
+            intermediate_size: 64,
             layers: 2,
             heads: 4,
-            kv_heads: 2,
+            kv_heads: if family == "mpt" { 4 } else { 2 },
             max_positions: 64,
             tied_embeddings: true,
             bos_token_id: Some(1),
@@ -182,9 +231,40 @@ mod tests {
             let arch = Architecture::from_config(&config).unwrap();
             assert_eq!(arch.family, family.model_type);
             assert_eq!(arch.head_dim, 4);
-            // A projection of queries [16, 16] and no head of its own.
-            assert!(arch.weights().iter().all(|weight| weight.name != "lm_head.weight"));
+            // Embeddings are tied.
+            let head = format!("{}.weight", arch.names.head);
+            assert!(arch.weights().iter().all(|weight| weight.name != head));
         }
+    }
+
+    #[test]
+    fn every_stored_row_belongs_to_one_parameter() {
+        for family in FAMILIES {
+            let arch = Architecture::from_config(&new_config(&small(family.model_type)).unwrap()).unwrap();
+            let stored: i64 = arch.stored().values().map(|shape| shape.iter().product::<i64>()).sum();
+            assert_eq!(stored, arch.n_parameters(), "{}", family.model_type);
+            let mut rows: Vec<(String, i64)> = Vec::new();
+            for spec in arch.weights() {
+                let pieces = spec.pieces.iter();
+                let of = |piece: &crate::arch::Piece| {
+                    (piece.first..piece.first + piece.rows).map(|row| (piece.tensor.clone(), row)).collect::<Vec<_>>()
+                };
+                rows.extend(pieces.flat_map(of));
+            }
+            let n = rows.len();
+            rows.sort();
+            rows.dedup();
+            assert_eq!(rows.len(), n, "{}", family.model_type);
+        }
+    }
+
+    #[test]
+    fn sizes_that_a_family_cannot_have_are_said() {
+        let model = NewModel { kv_heads: 2, ..small("mpt") };
+        assert_eq!(
+            new_config(&model).unwrap_err().to_string(),
+            "a model of family mpt has kv_heads = 4 where the other sizes are as given, not 2; ask for 4"
+        );
     }
 
     #[test]
@@ -192,18 +272,82 @@ mod tests {
         let error = Architecture::from_config(&json!({"model_type": "lama"})).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "model_type \"lama\" in config.json is not a known family; known are gemma2, llama, mistral, qwen2"
+            "model_type \"lama\" in config.json is not a known family; known are gemma2, gemma3_text, internlm2, \
+             llama, mistral, mixtral, mpt, olmo2, olmoe, phi3, qwen2, qwen2_moe, qwen3, qwen3_moe"
         );
+    }
+
+    /// The error of a fresh configuration with one field changed.
+    fn refusal(family: &str, field: &str, value: Value) -> String {
+        let mut config = new_config(&small(family)).unwrap();
+        config[field] = value;
+        Architecture::from_config(&config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_family_refuses_a_quantised_model_and_an_unknown_rope() {
+        for family in FAMILIES {
+            let family = family.model_type;
+            let error = refusal(family, "quantization_config", json!({"bits": 4}));
+            assert!(error.starts_with("config.json has quantization_config = {\"bits\":4}; expected none"), "{error}");
+            if family != "mpt" {
+                let error = refusal(family, "rope_scaling", json!({"rope_type": "spiral", "factor": 4.0}));
+                assert!(
+                    error.starts_with("config.json has rope_scaling.rope_type = \"spiral\"; expected one of"),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn fields_that_change_the_numbers_and_are_not_followed_are_refused() {
+        for (family, field, value, expected) in [
+            ("llama", "partial_rotary_factor", json!(0.5), "partial_rotary_factor = 0.5; expected 1: this family"),
+            ("mpt", "logit_scale", json!(0.5), "logit_scale = 0.5; expected null"),
+            ("mpt", "no_bias", json!(false), "no_bias = false; expected true: mpt has no biases"),
+            ("mpt", "attn_config", json!({"qk_ln": true}), "attn_config.qk_ln = true; expected false"),
+            ("mpt", "attn_config", json!({"alibi": false}), "attn_config.alibi = false; expected true"),
+            ("mpt", "n_heads", json!(0), "n_heads = 0; expected a number of at least 1"),
+            ("mixtral", "router_jitter_noise", json!(0.1), "router_jitter_noise = 0.1; expected 0.0"),
+            ("mixtral", "num_experts_per_tok", json!(9), "num_experts_per_tok = 9; expected 1 to 8, the experts"),
+            ("qwen3_moe", "mlp_only_layers", json!("none"), "mlp_only_layers = \"none\"; expected a list"),
+            ("gemma3_text", "attn_logit_softcapping", json!(50.0), "attn_logit_softcapping = 50.0; expected null"),
+            ("gemma3_text", "rope_parameters", json!({"rope_type": "linear"}), "rope_parameters.rope_type = "),
+            ("phi3", "partial_rotary_factor", json!(1.5), "partial_rotary_factor = 1.5; expected a number above 0"),
+            (
+                "phi3",
+                "rope_scaling",
+                json!({"type": "linear", "factor": 2.0}),
+                "rope_scaling.type = \"linear\"; expected",
+            ),
+            (
+                "phi3",
+                "rope_scaling",
+                json!({"type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [1.0]}),
+                "rope_scaling.long_factor = [1.0]; expected a list of 2 numbers above 0",
+            ),
+            ("mistral", "sliding_window", json!(0), "sliding_window = 0; expected a number of at least 1"),
+            (
+                "llama",
+                "rope_scaling",
+                json!({"type": "linear", "factor": 0}),
+                "rope_scaling.factor = 0; expected a number",
+            ),
+        ] {
+            let error = refusal(family, field, value);
+            assert!(error.starts_with(&format!("config.json has {expected}")), "{family}: {error}");
+        }
     }
 
     #[test]
     fn what_cannot_be_followed_is_refused_with_what_can() {
         let mut config = new_config(&small("llama")).unwrap();
-        config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 4.0});
+        config["rope_scaling"] = json!({"rope_type": "spiral", "factor": 4.0});
         let error = Architecture::from_config(&config).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "config.json has rope_scaling.rope_type = \"yarn\"; expected one of default, linear, llama3"
+            "config.json has rope_scaling.rope_type = \"spiral\"; expected one of default, linear, dynamic, yarn, longrope, llama3"
         );
         config["rope_scaling"] = Value::Null;
         config["hidden_act"] = json!("relu");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::NewModel;
 use super::fields::Fields;
-use super::llama;
+use super::llama::{self, Defaults};
 use crate::arch::Architecture;
 use crate::error::Result;
 
@@ -18,24 +18,36 @@ const EPS: f64 = 1e-6;
 
 /// Reads a qwen2 configuration.
 pub fn architecture(fields: &Fields) -> Result<Architecture> {
-    let mut arch = llama::base(fields, "qwen2")?;
+    let mut arch = llama::base(fields, "qwen2", Defaults::LLAMA)?;
     arch.qkv_bias = true;
-    let window = match fields.bool_or("use_sliding_window", false)? {
-        true => Some(fields.int_or("sliding_window", SLIDING_WINDOW)?),
-        false => None,
-    };
-    let first = fields.int_or("max_window_layers", MAX_WINDOW_LAYERS)?;
-    arch.windows = fields.windows(arch.n_layers, window, |layer| layer >= first)?;
+    arch.windows = windows(fields, arch.n_layers)?;
     Ok(arch)
 }
 
-/// Writes the fields of a fresh qwen2 that not every family has.
-pub fn config(_: &NewModel) -> Map<String, Value> {
-    Map::from_iter([
-        ("architectures".into(), json!(["Qwen2ForCausalLM"])),
-        ("hidden_act".into(), json!("silu")),
-        ("rms_norm_eps".into(), json!(EPS)),
-        ("rope_theta".into(), json!(ROPE_THETA)),
-        ("use_sliding_window".into(), json!(false)),
-    ])
+/// Reads `layer_types`, or a window on the layers from `max_window_layers` on.
+pub fn windows(fields: &Fields, n_layers: i64) -> Result<Vec<Option<i64>>> {
+    let first = fields.int_or("max_window_layers", MAX_WINDOW_LAYERS)?;
+    fields.windows(n_layers, window(fields)?, |layer| layer >= first)
+}
+
+/// Reads the window, which counts only where it is switched on.
+pub fn window(fields: &Fields) -> Result<Option<i64>> {
+    Ok(match fields.bool_or("use_sliding_window", false)? {
+        true => Some(fields.int_or("sliding_window", SLIDING_WINDOW)?),
+        false => None,
+    })
+}
+
+/// Writes the configuration of a fresh qwen2.
+pub fn config(model: &NewModel) -> Map<String, Value> {
+    llama::base_config(
+        model,
+        "Qwen2ForCausalLM",
+        [
+            ("hidden_act", json!("silu")),
+            ("rms_norm_eps", json!(EPS)),
+            ("rope_theta", json!(ROPE_THETA)),
+            ("use_sliding_window", json!(false)),
+        ],
+    )
 }

@@ -175,14 +175,15 @@ impl Run<'_> {
     /// Makes a slot hold a request's prompt and nothing after it, by the cheapest way.
     fn begin(&mut self, slot: usize, request: usize) -> Result<()> {
         let prompt = &self.requests[request].prompt;
-        match self.batch.holder(request) {
-            Some(holder) if self.prompts.contains_key(&request) => {
+        let holder = self.batch.holder(request).filter(|_| self.prompts.contains_key(&request));
+        match holder.filter(|&holder| self.decoder.keeps_prefix(prompt.len(), self.cache.len(holder))) {
+            Some(holder) => {
                 if holder != slot {
                     self.cache.copy(holder, &[slot]);
                 }
                 self.cache.truncate(slot, prompt.len());
             }
-            _ => {
+            None => {
                 let ids: Vec<i64> = prompt.iter().map(|id| i64::from(*id)).collect();
                 let mut logits = Vec::new();
                 to_vec(&self.decoder.prefill(&ids, slot, &mut self.cache)?, &mut logits)?;

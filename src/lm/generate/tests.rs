@@ -10,7 +10,7 @@ use super::*;
 use crate::arch::Architecture;
 use crate::decoder::{Decoder, Mask};
 use crate::error::Error;
-use crate::families::{NewModel, new_config};
+use crate::families::{FAMILIES, NewModel, new_config};
 use crate::tokenizer::{SpecialTokens, Tokenizer, TokenizerKind, TrainTokenizer, train};
 
 /// A model of random weights, large enough that its choices differ from prompt to prompt.
@@ -19,10 +19,10 @@ pub(crate) fn tiny(family: &str, vocab_size: i64) -> Decoder {
         family: family.into(),
         vocab_size,
         hidden_size: 32,
-        intermediate_size: 48,
+        intermediate_size: if family == "mpt" { 128 } else { 48 },
         layers: 2,
         heads: 4,
-        kv_heads: 2,
+        kv_heads: if family == "mpt" { 4 } else { 2 },
         max_positions: 96,
         tied_embeddings: false,
         bos_token_id: None,
@@ -85,7 +85,7 @@ fn sampling() -> Params {
 
 #[test]
 fn a_sample_does_not_depend_on_the_others() {
-    for family in ["llama", "qwen2", "gemma2"] {
+    for family in FAMILIES.iter().map(|family| family.model_type) {
         let decoder = tiny(family, 258);
         let all = requests(12, 3);
         let (expected, _) = run(&decoder, &all, &sampling(), 8);
@@ -107,6 +107,30 @@ fn a_sample_does_not_depend_on_the_others() {
                 assert_eq!(expected[&key].text, completion.text);
             }
         }
+    }
+}
+
+#[test]
+fn a_sample_that_outgrows_its_angles_is_as_if_alone() {
+    let mut config = tiny("phi3", 258).arch.config;
+    config["original_max_position_embeddings"] = json!(16);
+    config["rope_scaling"] = json!({"type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [1, 2, 4, 8]});
+    let decoder = Decoder::init(Architecture::from_config(&config).unwrap(), 11, Device::Cpu, Kind::Float);
+    let params = Params { max_tokens: 20, temperature: 1.0, logprobs: true, ignore_eos: true, ..Params::default() };
+    // More samples than slots: later ones begin where an earlier one was.
+    let (results, _) = run(&decoder, &requests(3, 6), &params, 2);
+    for ((prompt, _), done) in &results {
+        let mut ids: Vec<i64> = prompt.iter().map(|id| i64::from(*id)).collect();
+        for (chosen, logprob) in done.ids.iter().zip(&done.logprobs) {
+            let t = ids.len() as i64;
+            let positions = Tensor::arange(t, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+            let hidden = decoder.hidden(&Tensor::from_slice(&ids).unsqueeze(0), &positions, &Mask::Causal);
+            let logps = decoder.logits(&hidden).log_softmax(-1, None);
+            let expected = logps.double_value(&[0, t - 1, i64::from(*chosen)]);
+            assert!((f64::from(*logprob) - expected).abs() < 1e-4, "{t} tokens: {logprob}, not {expected}");
+            ids.push(i64::from(*chosen));
+        }
+        assert!(ids.len() > 20, "the border at 16 tokens is crossed");
     }
 }
 

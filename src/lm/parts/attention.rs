@@ -1,9 +1,9 @@
-//! Scaled dot-product attention with grouped heads, windows and soft caps, and the masks
-//! for it. It must not know projections, positions or caches.
+//! Scaled dot-product attention with grouped heads, windows, soft caps and linear biases, and
+//! the masks for it. It must not know projections, rotary positions or caches.
 //!
 //! Letters: b batch, h query heads, k key/value heads, g = h/k, t queries, s keys, e head width.
 
-use fuseline_torch::tch::{Kind, Tensor};
+use fuseline_torch::tch::{Device, Kind, Tensor};
 
 /// Which earlier tokens a token of a training or scoring batch attends to.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub enum Mask {
 pub enum Allowed {
     /// The keys up to the query's own place; as many keys as queries.
     Causal,
-    /// `0` where allowed, else `−∞`: `[b or 1, 1, t, s]`.
+    /// `0`, or a head's linear bias, where allowed, else `−∞`: `[b or 1, h or 1, t, s]`.
     Bias(Tensor),
 }
 
@@ -30,9 +30,10 @@ pub struct Masks(Vec<(Option<i64>, Allowed)>);
 impl Masks {
     /// Builds the masks of a `[b, t]` batch for each of the layers' `windows`.
     ///
-    /// A window of at least `t` is none. `explicit` asks for a bias even where the word
-    /// "causal" would do, for kernels that need one.
-    pub fn new(mask: &Mask, t: i64, windows: &[Option<i64>], explicit: bool, like: &Tensor) -> Self {
+    /// A window of at least `t` is none. Where the kernel of `attention` can do without, a mask
+    /// that the word "causal" says has no bias.
+    pub fn new(attention: &Attention, mask: &Mask, t: i64, windows: &[Option<i64>], like: &Tensor) -> Self {
+        let explicit = attention.soft_cap.is_some() || attention.slopes.is_some();
         let mut masks = Vec::new();
         for &window in windows {
             if masks.iter().any(|(known, _)| *known == window) {
@@ -54,7 +55,11 @@ impl Masks {
                         let same = rows.unsqueeze(-1).eq_tensor(&rows.unsqueeze(-2));
                         allowed = same.logical_and(&allowed);
                     }
-                    Allowed::Bias(bias(&allowed, like.kind()))
+                    let bias = bias(&allowed, like.kind());
+                    Allowed::Bias(match &attention.slopes {
+                        None => bias,
+                        Some(slopes) => bias - (slopes.view([1, -1, 1, 1]) * distance).to_kind(like.kind()),
+                    })
                 }
             };
             masks.push((window, allowed));
@@ -74,21 +79,33 @@ pub fn bias(allowed: &Tensor, kind: Kind) -> Tensor {
     Tensor::zeros(allowed.size(), (kind, allowed.device())).masked_fill_(&allowed.logical_not(), f64::NEG_INFINITY)
 }
 
+/// The slope of each head's linear bias, `[heads]` float32: the bias is minus the slope times the
+/// distance. Press et al. 2021, arXiv 2108.12409, section 3, for a largest exponent of 8; numbers of
+/// heads that are no power of two as in `huggingface/transformers` `models/mpt/modeling_mpt.py`.
+pub fn slopes(heads: i64, device: Device) -> Tensor {
+    let n = (heads as u64).next_power_of_two() as i64;
+    let slope = |index: i64| (-8.0 * (index + 1) as f64 / n as f64).exp2() as f32;
+    // The second, fourth, … slope of the next power of two, then the first, third, ….
+    let order = (1..n).step_by(2).chain((0..n).step_by(2));
+    let slopes: Vec<f32> = match n == heads {
+        true => (0..n).map(slope).collect(),
+        false => order.take(heads as usize).map(slope).collect(),
+    };
+    Tensor::from_slice(&slopes).to_device(device)
+}
+
 /// Computes `softmax(cap(scale·q·kᵀ) + mask)·v`, where `cap(x) = c·tanh(x/c)`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Attention {
     /// Factor on the scores.
     pub scale: f64,
     /// `c`; none leaves the scores as they are.
     pub soft_cap: Option<f64>,
+    /// Of linear biases, `[h]` float32; they come to the scores with the mask.
+    pub slopes: Option<Tensor>,
 }
 
 impl Attention {
-    /// Says whether the kernel for these scores needs every mask as a bias.
-    pub fn needs_bias(&self) -> bool {
-        self.soft_cap.is_some()
-    }
-
     /// Attends: `q: [b, h, t, e]`, `k, v: [b, k, s, e]` gives `[b, h, t, e]`. Query head `i`
     /// reads key head `i / g`.
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, allowed: &Allowed) -> Tensor {
@@ -102,7 +119,7 @@ impl Attention {
             }
             (Some(cap), Allowed::Bias(bias)) => self.capped(cap, q, k, v, bias),
             (Some(_), Allowed::Causal) => {
-                unreachable!("callers build biases where `needs_bias` says so")
+                unreachable!("masks for capped scores are built with a bias")
             }
         }
     }
@@ -140,11 +157,14 @@ impl Attention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fuseline_torch::tch::Device;
+
+    fn attention(soft_cap: Option<f64>) -> Attention {
+        Attention { scale: 0.5, soft_cap, slopes: None }
+    }
 
     fn allowed(mask: &Mask, t: i64, window: Option<i64>) -> Vec<i64> {
         let like = Tensor::zeros([1], (Kind::Float, Device::Cpu));
-        match Masks::new(mask, t, &[window], true, &like).of(window) {
+        match Masks::new(&attention(Some(1.0)), mask, t, &[window], &like).of(window) {
             Allowed::Causal => unreachable!("a bias was asked for"),
             Allowed::Bias(bias) => Vec::<i64>::try_from(bias.eq(0.0).to_kind(Kind::Int64).view([-1])).unwrap(),
         }
@@ -166,12 +186,20 @@ mod tests {
     fn a_huge_cap_equals_none() {
         let draw = |heads| Tensor::randn([2, heads, 5, 4], (Kind::Float, Device::Cpu));
         let (q, k, v) = (draw(4), draw(2), draw(2));
-        let masks = Masks::new(&Mask::Causal, 5, &[None], true, &q);
-        let plain = Attention { scale: 0.5, soft_cap: None }.forward(&q, &k, &v, masks.of(None));
-        let causal = Attention { scale: 0.5, soft_cap: None }.forward(&q, &k, &v, &Allowed::Causal);
-        let capped = Attention { scale: 0.5, soft_cap: Some(1e4) }.forward(&q, &k, &v, masks.of(None));
+        let masks = Masks::new(&attention(Some(1e4)), &Mask::Causal, 5, &[None], &q);
+        let plain = attention(None).forward(&q, &k, &v, masks.of(None));
+        let causal = attention(None).forward(&q, &k, &v, &Allowed::Causal);
+        let capped = attention(Some(1e4)).forward(&q, &k, &v, masks.of(None));
         for other in [causal, capped] {
             assert!((&plain - other).abs().max().double_value(&[]) < 1e-5);
         }
+    }
+
+    #[test]
+    fn slopes_halve_from_head_to_head() {
+        let of = |heads| Vec::<f32>::try_from(slopes(heads, Device::Cpu)).unwrap();
+        // Four heads: 2^-2, 2^-4, 2^-6, 2^-8; three take the second, the fourth and the first.
+        assert_eq!(of(4), [0.25, 0.0625, 0.015_625, 0.003_906_25]);
+        assert_eq!(of(3), [0.0625, 0.003_906_25, 0.25]);
     }
 }

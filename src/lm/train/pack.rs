@@ -3,9 +3,10 @@
 //!
 //! Letters: r rows, k roles, b = k·r sequences, t time, n trained tokens.
 
-use fuseline_torch::tch::{Device, Kind, Tensor};
+use fuseline_torch::tch::{Device, Tensor};
 
 use super::data::Ready;
+use crate::decoder::row_positions;
 
 /// A new micro-batch begins where a row is shorter than this part of the longest one …
 const LIKE_LENGTH: f64 = 0.75;
@@ -41,7 +42,7 @@ fn fits(longest: usize, own: usize, held: usize, roles: usize, max_tokens: usize
 pub(super) struct Batch {
     /// `[b, t]` i64, filled on the right, where the causal mask hides it.
     pub ids_bt: Tensor,
-    /// `[b, t]` i64.
+    /// `[b, t]` i64, see [`row_positions`].
     pub positions_bt: Tensor,
     /// `[n]` i64: rows of the hidden states, seen as `[b·t, d]`, that predict trained tokens.
     pub places_n: Tensor,
@@ -75,11 +76,10 @@ impl Batch {
         }
         let lengths: Vec<f64> = sequences.iter().map(|sequence| sequence.targets.len() as f64).collect();
         let references: Option<Vec<f64>> = sequences.iter().map(|sequence| sequence.reference).collect();
-        let (b, t) = (sequences.len() as i64, t as i64);
         let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         Self {
-            ids_bt: on_device(&ids).view([b, t]),
-            positions_bt: Tensor::arange(t, (Kind::Int64, device)).unsqueeze(0).expand([b, t], false),
+            ids_bt: on_device(&ids).view([-1, t as i64]),
+            positions_bt: row_positions(sequences.iter().map(|sequence| sequence.inputs.len()), t, device),
             places_n: on_device(&places),
             targets_n1: on_device(&targets).unsqueeze(1),
             sequences_n: on_device(&owners),
