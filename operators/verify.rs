@@ -15,7 +15,7 @@ const TASK: &str = "task";
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How to compare: `exact` (texts), `numeric` (the final number), `task` (the rule of the synthetic skill that `domain` names).
+    /// How to compare: `exact` (texts), `numeric` (the final number), `task` (the rule of the synthetic skill that `domain` names), or a published grader of mathematics: `gsm8k`, `opencompass`, `fuseeval`, `hendrycks`, `minerva`, `prm800k`, `math_verify`.
     pub method: String,
 }
 
@@ -34,7 +34,13 @@ Compares answers with their references.
 
 Adds `reward` (1 or 0), `correct`, `scorer` (the method) and `extracted`, the
 answer that was found in the text, null where there was none. Every row must
-have a reference.";
+have a reference.
+
+The published graders of mathematics judge as the programs do that they are
+named for, with their leniencies and faults, so that a paper's figure can be met
+and the same answers judged by several of them: `gsm8k` (the last number),
+`opencompass`, `hendrycks` (normalised texts), `fuseeval`, `minerva`, `prm800k`,
+`math_verify` (texts, numbers and expressions).";
     const EXAMPLE: &'static str = "op: verify\ninputs: {responses: sampled}\nwith: {method: numeric}\n";
     type Config = Config;
 
@@ -96,5 +102,5 @@ fn judge(method: &str, response: &Response) -> Result<Verdict, StageError> {
         return Ok(tasks::verify(task, reference, &response.text));
     }
     let verifier = verify::find(method).map_err(|error| StageError::bug(error.to_string()))?;
-    (verifier.verify)(reference, &response.text).map_err(|error| here(error.to_string()))
+    verifier.verify(reference, &response.text).map_err(|error| here(error.to_string()))
 }

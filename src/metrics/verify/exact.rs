@@ -1,18 +1,13 @@
 //! Exact match of the whole response, but for case, spacing and a final stop.
 
-use super::{Verdict, Verifier};
-use crate::Error;
+use super::Verifier;
 
 pub const VERIFIER: Verifier = Verifier {
     name: "exact",
     doc: "the whole response is the reference, but for case, runs of white space and one final full stop",
-    verify,
     extract,
+    equal: |reference, answer| Ok(normalise(reference) == normalise(answer)),
 };
-
-fn verify(reference: &str, response: &str) -> Result<Verdict, Error> {
-    Ok(Verdict { extracted: extract(response), correct: normalise(response) == normalise(reference) })
-}
 
 fn extract(response: &str) -> Option<String> {
     Some(normalise(response)).filter(|answer| !answer.is_empty())
@@ -31,7 +26,7 @@ mod tests {
 
     #[test]
     fn case_spacing_and_a_final_stop_do_not_count() {
-        let correct = |reference, response| verify(reference, response).expect("never fails").correct;
+        let correct = |reference, response| VERIFIER.verify(reference, response).expect("never fails").correct;
         assert!(correct("New York", "  new\n york. "));
         assert!(correct("a.b", "A.B"));
         assert!(!correct("New York", "It is New York"));
@@ -42,6 +37,6 @@ mod tests {
 
     #[test]
     fn the_extracted_answer_is_the_normal_form() {
-        assert_eq!(verify("x", " Two  Words. ").expect("never fails").extracted.as_deref(), Some("two words"));
+        assert_eq!(VERIFIER.verify("x", " Two  Words. ").expect("never fails").extracted.as_deref(), Some("two words"));
     }
 }

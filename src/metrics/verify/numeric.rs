@@ -23,23 +23,20 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Verdict, Verifier};
+use super::Verifier;
 use crate::Error;
 
 pub const VERIFIER: Verifier = Verifier {
     name: "numeric",
     doc: "the final number of the response (boxed, after #### or \"the answer is\", or the last one) equals the reference's by value",
-    verify,
     extract,
+    equal,
 };
 
-fn verify(reference: &str, response: &str) -> Result<Verdict, Error> {
-    let wanted = extract(reference)
-        .and_then(|number| Fraction::parse(&number))
-        .ok_or_else(|| Error::ReferenceNotNumeric { reference: reference.to_owned() })?;
-    let extracted = extract(response);
-    let correct = extracted.as_deref().and_then(Fraction::parse) == Some(wanted);
-    Ok(Verdict { extracted, correct })
+fn equal(reference: &str, answer: &str) -> Result<bool, Error> {
+    let value = |text: &str| extract(text).and_then(|number| Fraction::parse(&number));
+    let wanted = value(reference).ok_or_else(|| Error::ReferenceNotNumeric { reference: reference.to_owned() })?;
+    Ok(value(answer) == Some(wanted))
 }
 
 /// A number in plain form: `-1234.5` or `-3/4`.

@@ -7,7 +7,7 @@ fn extracted(response: &str) -> String {
 }
 
 fn correct(reference: &str, response: &str) -> bool {
-    verify(reference, response).expect("the reference is a number").correct
+    VERIFIER.verify(reference, response).expect("the reference is a number").correct
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn values_are_compared_not_texts() {
 
 #[test]
 fn a_reference_without_a_number_is_an_error() {
-    let error = verify("a whale", "5").expect_err("no number");
+    let error = VERIFIER.verify("a whale", "5").expect_err("no number");
     assert!(error.to_string().contains("\"a whale\" holds no number"), "{error}");
-    assert!(verify("1/0", "5").is_err());
+    assert!(VERIFIER.verify("1/0", "5").is_err());
 }
 
 /// Agreement with the verdicts that OpenCompass recorded for 3,144 answers of three models to GSM8K.
@@ -89,7 +89,7 @@ fn recorded_answers_get_the_recorded_verdict() {
     for row in reader.get_row_iter(None).expect("rows") {
         let row = row.expect("a row");
         let text = |index: usize| row.get_string(index).expect("a text").as_str();
-        let verdict = verify(text(reference), text(response)).expect("GSM8K's references are numbers");
+        let verdict = VERIFIER.verify(text(reference), text(response)).expect("GSM8K's references are numbers");
         let recorded = row.get_double(score).expect("a score") > 0.5;
         n_rows += 1;
         n_agree += i32::from(verdict.correct == recorded);
