@@ -321,8 +321,8 @@ fn ask_7_rows_that_fail_are_counted_named_and_never_remembered() {
         study.home.fuseline(&[&["run", &file, "--json"], sets.as_slice()].concat())
     };
     let error = |done: &Done| -> Value {
-        let events = done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        events.filter(|event| event["outcome"]["outcome"] == "failed").last().expect("it failed")["outcome"].clone()
+        let mut events = done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        events.rfind(|event| event["outcome"]["outcome"] == "failed").expect("it failed")["outcome"].clone()
     };
     let failed = with(&[]);
     assert_eq!((failed.code, counts(&failed.stdout, "answers")), (Some(1), (0, 8)), "the good rows are computed");

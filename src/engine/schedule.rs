@@ -115,7 +115,7 @@ enum Message {
     /// Its work is done and only the disk is waited for.
     Worked(Granted),
     /// It ends.
-    Ended(Ended),
+    Ended(Box<Ended>),
 }
 
 struct Ended {
@@ -315,7 +315,7 @@ impl<'a> Driver<'a> {
             }
             match receive.recv_timeout(CANCEL_EVERY) {
                 Ok(Message::Worked(granted)) => self.pool.give(granted),
-                Ok(Message::Ended(ended)) => self.ended(ended),
+                Ok(Message::Ended(ended)) => self.ended(*ended),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the sender is held by the caller"),
             }
@@ -492,7 +492,7 @@ impl<'a> Driver<'a> {
             );
             let granted = granted.into_inner().unwrap_or_else(PoisonError::into_inner);
             let seconds = clock.elapsed().as_secs_f64();
-            let _ = send.send(Message::Ended(Ended { index, end, granted, started_ms, seconds }));
+            let _ = send.send(Message::Ended(Box::new(Ended { index, end, granted, started_ms, seconds })));
         };
         let thread = std::thread::Builder::new().name(node.id.to_string()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn_scoped(scope, work) {
