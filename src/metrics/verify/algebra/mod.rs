@@ -10,8 +10,7 @@
 //! [`N_POINTS`] random points and must agree to a relative [`TOLERANCE`].
 //!
 //! The work is bounded: texts over [`MAX_CHARS`] characters, nesting over
-//! [`MAX_DEPTH`] and [`MAX_WRAPS`] and lists over [`MAX_ITEMS`] are not read. No crate is used: those
-//! that read LaTeX render it, and those that do algebra are large or not free.
+//! [`MAX_DEPTH`] and [`MAX_WRAPS`] and lists over [`MAX_ITEMS`] are not read.
 
 mod complex;
 mod evaluate;
