@@ -5,7 +5,7 @@ ten stages, each copying a few bytes from one of the layer before. First run
 (`make peers`). Build first: cargo build --release.
 
     python3 benches/engine.py                     # 20, 1,000 and 10,000 stages
-    python3 benches/engine.py 1000 --runs 5
+    python3 benches/engine.py 1000 --without snakemake   # it takes minutes
     python3 benches/engine.py 100000 --runs 1 --no-peers
 
 Prints Markdown: medians over the runs, wall time and the largest resident set
@@ -164,6 +164,7 @@ def main():
     parser.add_argument("sizes", nargs="*", type=int, default=[20, 1000, 10000])
     parser.add_argument("--runs", type=int, default=11, help="runs with nothing to do")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--without", action="append", default=[], help="a peer to leave out")
     options = parser.parse_args()
     print(f"`python3 benches/engine.py {' '.join(sys.argv[1:])}`\n")
     print(f"{datetime.date.today()}, {os.cpu_count()} cores, {platform.machine()}\n")
@@ -176,6 +177,8 @@ def main():
         if options.no_peers or n > 1000:
             continue
         for peer, most in ((hamilton, 1000), (snakemake, 1000), (redun, 1000), (dvc, 200)):
+            if peer.__name__ in options.without:
+                continue
             if not (PEERS / {"hamilton": "python"}.get(peer.__name__, peer.__name__)).exists():
                 print(f"{peer.__name__} is not there: make peers", file=sys.stderr)
                 continue
