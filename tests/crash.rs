@@ -137,7 +137,7 @@ fn killed_at_every_point_of_publication() {
 /// Sampling, training, merging in about a second.
 pub const SMALL: &str = include_str!("tiny/crash.yaml");
 
-/// How many kills; 1000 have been survived, see `benches/README.md`.
+/// How many kills.
 fn kills(by_default: u32) -> u32 {
     std::env::var("FUSELINE_KILLS").map_or(by_default, |text| text.parse().expect("FUSELINE_KILLS is a number"))
 }
