@@ -11,7 +11,7 @@ pub mod cells;
 pub mod diff;
 pub mod error;
 pub mod functions;
-pub mod memory;
+mod memory;
 mod names;
 pub mod order;
 pub mod render;
