@@ -103,7 +103,7 @@ impl Default for Retry {
 }
 
 /// What a stage may use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Resources {
     /// Threads.
     pub cpus: u32,

@@ -5,6 +5,7 @@
 //! thread of its own, which either does the work or waits for a child process.
 //! Emits events and prints nothing.
 
+mod queue;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,6 +33,7 @@ use crate::store::lease::{RUN, Watch};
 use crate::store::{Record, Remote, Store, adopt};
 use crate::why::Reason;
 
+use queue::Queue;
 use stage::Work;
 
 /// How often a cancelled run is noticed; ends of stages are noticed at once.
@@ -173,10 +175,12 @@ struct Driver<'a> {
     state: Vec<State>,
     wanted: BTreeSet<usize>,
     consumers: Vec<Vec<usize>>,
-    ready: BTreeSet<usize>,
-    due: HashMap<usize, Due>,
-    /// Instances that run, by key, so that equal ones wait for the first.
-    in_flight: BTreeMap<Key, Vec<usize>>,
+    /// How many of the instances that one needs are not done.
+    missing: Vec<usize>,
+    queue: Queue<Due>,
+    /// Keys of instances that run or wait for resources, each with equal ones,
+    /// which wait for the first.
+    claimed: HashMap<Key, Vec<usize>>,
     /// First causes of what ran, for the reasons of what follows.
     origins: HashMap<usize, String>,
     keys: HashMap<usize, Key>,
@@ -257,14 +261,15 @@ impl<'a> Driver<'a> {
     fn new(shared: &'a Shared<'a>, options: &'a RunOptions, wanted: BTreeSet<usize>) -> Self {
         let plan = shared.plan;
         let mut consumers = vec![Vec::new(); plan.nodes.len()];
+        let mut missing = vec![0; plan.nodes.len()];
         let given = &options.overrides.given;
         for &index in wanted.iter().filter(|index| !given.contains_key(index)) {
             for source in sources(&plan.nodes[index]).collect::<BTreeSet<_>>() {
                 consumers[source].push(index);
+                missing[index] += 1;
             }
         }
-        let first = |index: &usize| given.contains_key(index) || sources(&plan.nodes[*index]).next().is_none();
-        let ready = wanted.iter().copied().filter(first).collect();
+        let ready = wanted.iter().copied().filter(|index| missing[*index] == 0).collect();
         Self {
             shared,
             options,
@@ -274,9 +279,9 @@ impl<'a> Driver<'a> {
             state: plan.nodes.iter().map(|_| State::Waiting).collect(),
             wanted,
             consumers,
-            ready,
-            due: HashMap::new(),
-            in_flight: BTreeMap::new(),
+            missing,
+            queue: Queue::new(ready),
+            claimed: HashMap::new(),
             origins: HashMap::new(),
             keys: HashMap::new(),
             remade: BTreeMap::new(),
@@ -327,40 +332,51 @@ impl<'a> Driver<'a> {
     where
         'a: 's,
     {
+        self.start_what_fits(scope, send);
         // A hit makes later ones ready, which are decided in the same pass.
-        let mut next = 0;
-        while let Some(&index) = self.ready.range(next..).next() {
-            next = index + 1;
-            if self.stop {
-                return;
+        while !self.stop {
+            let Some(index) = self.queue.take_ready() else { return };
+            match self.decide(index) {
+                Ok(None) => {}
+                Ok(Some(due)) => self.await_start(index, due),
+                Err(error) => self.fail(index, error.into(), None),
             }
-            if !self.due.contains_key(&index) {
-                match self.decide(index) {
-                    Ok(None) => continue,
-                    Ok(Some(due)) => drop(self.due.insert(index, due)),
-                    Err(error) => {
-                        self.fail(index, error.into(), None);
-                        continue;
-                    }
-                }
+            self.start_what_fits(scope, send);
+        }
+    }
+
+    fn await_start(&mut self, index: usize, due: Due) {
+        if let Some(equal) = self.claimed.get_mut(&due.stage.key) {
+            equal.push(index);
+            return;
+        }
+        let resources = &self.shared.plan.nodes[index].resources;
+        match self.pool.refuse(resources) {
+            Some(error) => self.fail(index, error, None),
+            None => {
+                self.claimed.insert(due.stage.key, Vec::new());
+                self.queue.await_start(index, resources, due);
             }
-            let (key, reason) = (self.due[&index].stage.key, self.due[&index].reason.text.clone());
-            if let Some(waiting) = self.in_flight.get_mut(&key) {
-                waiting.push(index);
-                self.ready.remove(&index);
-                self.due.remove(&index);
-                continue;
+        }
+    }
+
+    fn start_what_fits<'s>(&mut self, scope: &'s Scope<'s, 'a>, send: &Sender<Message>)
+    where
+        'a: 's,
+    {
+        while !self.stop {
+            let Some((index, due, granted)) = self.queue.take_due(|resources| self.pool.take(resources)) else { return };
+            self.start(scope, send, index, due, granted);
+        }
+    }
+
+    /// Nobody works on a key any more. Equal instances that waited are decided
+    /// anew: most often they are hits now.
+    fn unclaim(&mut self, key: &Key) {
+        for index in self.claimed.remove(key).unwrap_or_default() {
+            if matches!(self.state[index], State::Waiting) && self.is_fed(index) {
+                self.queue.ready(index);
             }
-            let node = &self.shared.plan.nodes[index];
-            if let Some(error) = self.pool.refuse(&node.resources) {
-                self.fail(index, error, None);
-                continue;
-            }
-            let Some(granted) = self.pool.take(&node.resources) else { continue };
-            self.ready.remove(&index);
-            let due = self.due.remove(&index).expect("inserted above");
-            self.origins.insert(index, reason.clone());
-            self.start(scope, send, index, due, granted, reason);
         }
     }
 
@@ -431,11 +447,12 @@ impl<'a> Driver<'a> {
         index: usize,
         due: Due,
         granted: Granted,
-        reason: String,
     ) where
         'a: 's,
     {
         let node = &self.shared.plan.nodes[index];
+        let (key, reason) = (due.stage.key, due.reason.text);
+        self.origins.insert(index, reason.clone());
         let attempt = ulid::Ulid::new().to_string();
         let record = |source: usize| match &self.state[source] {
             State::Done(record) => (**record).clone(),
@@ -445,6 +462,7 @@ impl<'a> Driver<'a> {
             Ok(trees) => trees,
             Err(error) => {
                 self.pool.give(granted);
+                self.unclaim(&key);
                 self.fail(index, error.into(), None);
                 return;
             }
@@ -453,7 +471,7 @@ impl<'a> Driver<'a> {
             store: self.shared.store.root(),
             run: self.shared.ledger.run(),
             attempt: &attempt,
-            key: due.stage.key,
+            key,
             trees: &trees,
             records: &record,
             threads: granted.cpus,
@@ -472,7 +490,6 @@ impl<'a> Driver<'a> {
             reason,
         });
         self.state[index] = State::Running;
-        self.in_flight.insert(due.stage.key, Vec::new());
         self.running += 1;
         let (shared, send, retry) = (self.shared, send.clone(), node.retry);
         let Traits { place, promise, .. } = node.entry.traits;
@@ -497,7 +514,7 @@ impl<'a> Driver<'a> {
         let thread = std::thread::Builder::new().name(node.id.to_string()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn_scoped(scope, work) {
             self.running -= 1;
-            self.in_flight.remove(&due.stage.key);
+            self.unclaim(&key);
             self.pool.give(held);
             self.fail(index, StageError::environment(format!("failed to start a thread: {error}")), None);
         }
@@ -522,8 +539,7 @@ impl<'a> Driver<'a> {
         self.running -= 1;
         granted.into_iter().for_each(|granted| self.pool.give(granted));
         let key = self.keys[&index];
-        // Equal ones that waited are decided anew: most often they are hits now.
-        self.ready.extend(self.in_flight.remove(&key).unwrap_or_default());
+        self.unclaim(&key);
         match end {
             End::Hit(record) => self.hit(index, record),
             End::InputLost(source) => self.make_again(index, source),
@@ -608,11 +624,11 @@ impl<'a> Driver<'a> {
     }
 
     fn done(&mut self, index: usize, record: Box<Record>) {
-        self.ready.remove(&index);
         self.state[index] = State::Done(record);
         for &consumer in &self.consumers[index] {
+            self.missing[consumer] -= 1;
             if matches!(self.state[consumer], State::Waiting) && self.is_fed(consumer) {
-                self.ready.insert(consumer);
+                self.queue.ready(consumer);
             }
         }
     }
@@ -620,8 +636,6 @@ impl<'a> Driver<'a> {
     fn fail(&mut self, index: usize, error: StageError, entry: Option<StageEntry>) {
         let mut entry = entry.unwrap_or_else(|| self.entry(index));
         entry.error = Some(error.clone());
-        self.ready.remove(&index);
-        self.due.remove(&index);
         self.state[index] = State::Failed;
         self.stop |= !self.options.keep_going;
         self.summary.failed.push((entry.id.clone(), error.clone()));
@@ -642,7 +656,7 @@ impl<'a> Driver<'a> {
         let State::Done(record) = &self.state[source] else { return };
         if record.outputs.iter().all(|output| self.shared.store.verify_artifact(&output.artifact).is_ok()) {
             if self.is_fed(index) {
-                self.ready.insert(index);
+                self.queue.ready(index);
             }
             return;
         }
@@ -656,17 +670,21 @@ impl<'a> Driver<'a> {
         }
         self.state[source] = State::Waiting;
         self.summary.hits.retain(|hit| hit != id);
-        for consumer in &self.consumers[source] {
-            self.ready.remove(consumer);
-            self.due.remove(consumer);
+        for &consumer in &self.consumers[source] {
+            self.missing[consumer] += 1;
+        }
+        for consumer in self.consumers[source].clone() {
+            if let Some(due) = self.queue.withdraw(consumer) {
+                self.unclaim(&due.stage.key);
+            }
         }
         debug_assert!(self.is_fed(source), "it was done before");
-        self.ready.insert(source);
+        self.queue.ready(source);
     }
 
     /// Whether all inputs of an instance are there.
     fn is_fed(&self, index: usize) -> bool {
-        sources(&self.shared.plan.nodes[index]).all(|source| matches!(self.state[source], State::Done(_)))
+        self.missing[index] == 0
     }
 
     /// Passes on what the remote store has to say.

@@ -36,9 +36,17 @@ pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
         let sync = |paths: &[PathBuf]| {
             paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("write", path))
         };
-        let others: Vec<_> = rest.chunks(each).map(|paths| scope.spawn(move || sync(paths))).collect();
-        let first = sync(first);
-        others.into_iter().map(|other| other.join().expect("it does not panic")).fold(first, Result::and)
+        let mut others = Vec::new();
+        let mut own = vec![first];
+        for paths in rest.chunks(each) {
+            // Where no thread can be had, we do it ourselves.
+            match std::thread::Builder::new().spawn_scoped(scope, move || sync(paths)) {
+                Ok(other) => others.push(other),
+                Err(_) => own.push(paths),
+            }
+        }
+        let own = own.into_iter().try_for_each(sync);
+        others.into_iter().map(|other| other.join().expect("it does not panic")).fold(own, Result::and)
     })
 }
 
