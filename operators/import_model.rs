@@ -45,20 +45,20 @@ content, not its path, decides whether later stages rerun.";
 impl Execute for ImportModel {
     fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
         let from = run.file("from")?;
-        ChatModel::load(&from, run.threads())?;
+        ChatModel::check(&from)?;
         copy(&from, run)
     }
 }
 
 /// Copies the folder's own files; what lies in folders below is no part of a model.
 fn copy(from: &Path, run: &dyn Run) -> Result<(), StageError> {
-    let entries = std::fs::read_dir(from).map_err(|error| StageError::io("read", from, &error))?;
-    for entry in entries {
-        let path = entry.map_err(|error| StageError::io("read", from, &error))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_file() && !name.starts_with('.') {
-            run.copy_to_model("model", &name, &path)?;
+    let failed = |error| StageError::io("read", from, &error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(from).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_file() && !path.file_name().unwrap_or_default().as_encoded_bytes().starts_with(b".") {
+            files.push(path);
         }
     }
-    Ok(())
+    run.copy_to_model("model", &files)
 }

@@ -1,7 +1,7 @@
 //! What a running stage may do. An operator holds this and its configuration,
 //! nothing else: no store, no stage name, no path it was not given.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::StageError;
 use crate::event::{Progress, Usage};
@@ -71,9 +71,9 @@ pub trait Run: Sync {
     /// The empty folder of a model output, to be filled.
     fn model_folder(&self, output: &str) -> Result<PathBuf, StageError>;
 
-    /// Copies a file from outside into the folder of a model output. It is
-    /// digested on the way, so that it need not be read again.
-    fn copy_to_model(&self, output: &str, name: &str, from: &Path) -> Result<(), StageError>;
+    /// Copies files from outside into the folder of a model output, where they
+    /// keep their names. What is known of them need not be read again.
+    fn copy_to_model(&self, output: &str, files: &[PathBuf]) -> Result<(), StageError>;
 
     /// A folder of its own for anything temporary, made when it is first asked for.
     fn scratch(&self) -> Result<PathBuf, StageError>;

@@ -40,15 +40,29 @@ impl Publisher {
         self.waiting.load(Ordering::Relaxed) >= MOST
     }
 
-    /// Publishes a result and waits until it is committed.
-    pub fn publish(&self, result: Pending) -> Result<Committed> {
+    /// Takes a result: it is published after all that were taken before it, or with them.
+    pub fn take(&self, result: Pending) -> Taken<'_> {
         let (reply, answer) = channel();
         let queue = self.queue.as_ref().expect("there until dropped");
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Both fail only if the thread panicked.
-        let committed = queue.send((result, reply)).ok().and_then(|()| answer.recv().ok());
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        committed.unwrap_or_else(|| Err(Error::Stage(StageError::bug("the publishing thread ended"))))
+        // It fails only if the thread panicked, and then nobody answers.
+        let _ = queue.send((result, reply));
+        Taken { publisher: self, answer }
+    }
+}
+
+/// A result that will be published.
+pub(crate) struct Taken<'a> {
+    publisher: &'a Publisher,
+    answer: Receiver<Result<Committed>>,
+}
+
+impl Taken<'_> {
+    /// Waits until it is.
+    pub fn committed(self) -> Result<Committed> {
+        let committed = self.answer.recv();
+        self.publisher.waiting.fetch_sub(1, Ordering::Relaxed);
+        committed.unwrap_or_else(|_| Err(Error::Stage(StageError::bug("the publishing thread ended"))))
     }
 }
 

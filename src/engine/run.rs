@@ -52,7 +52,7 @@ pub struct StageRun<'a> {
     cancelled: &'a (dyn Fn() -> bool + Sync),
     report: &'a (dyn Fn(Report) + Sync),
     staged: Mutex<BTreeMap<String, Staged>>,
-    copies: Mutex<Copies>,
+    copies: Copies,
     reported: Mutex<Option<Instant>>,
     told_spent: Mutex<Option<Instant>>,
     vault: &'a Vault,
@@ -73,7 +73,7 @@ impl<'a> StageRun<'a> {
         report: &'a (dyn Fn(Report) + Sync),
         vault: &'a Vault,
     ) -> Self {
-        let (staged, copies, used) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (staged, copies, used) = (Mutex::default(), Copies::default(), Mutex::default());
         let (reported, told_spent) = (Mutex::default(), Mutex::default());
         let (resumed, memos) = (Mutex::default(), Mutex::default());
         let (reused, fresh) = (AtomicU64::default(), AtomicU64::default());
@@ -110,9 +110,15 @@ impl<'a> StageRun<'a> {
             .ok_or_else(|| StageError::bug(format!("operator {:?} has no output {name:?}", self.spec.operator)))
     }
 
-    /// Where a model output lies until it is published, or a table output's file.
+    /// Where a model output lies until it is published.
     fn out(&self, output: &str) -> PathBuf {
         self.folder.join(format!("{OUT}{output}"))
+    }
+
+    /// The same of a table. A stage on a thread, of which there may be thousands
+    /// of short ones, needs no folder for it.
+    fn table_file(&self, output: &str) -> PathBuf {
+        if self.spec.attended { self.out(output) } else { self.store.temporary(output) }
     }
 
     /// The steps that an earlier attempt had done, if it goes on from there.
@@ -139,13 +145,12 @@ impl<'a> StageRun<'a> {
             memo.finish()?;
         }
         let mut staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut copies = std::mem::take(&mut *self.copies.lock().unwrap_or_else(PoisonError::into_inner));
         let mut outputs = Vec::new();
         for (name, kind) in &self.spec.outputs {
             let folder = self.out(name);
             let output = match (staged.remove(name), kind) {
                 (Some(output), _) => output,
-                (None, PortKind::Model) if folder.is_dir() => staging::stage_model(&folder, &mut copies)?,
+                (None, PortKind::Model) if folder.is_dir() => staging::stage_model(&folder, &self.copies)?,
                 (None, _) => return Err(self.unwritten(name)),
             };
             if output.manifest.files.is_empty() {
@@ -159,6 +164,15 @@ impl<'a> StageRun<'a> {
     fn unwritten(&self, output: &str) -> StageError {
         StageError::bug(format!("operator {:?} did not write its output {output:?}", self.spec.operator))
             .of_class(Class::Contract)
+    }
+}
+
+impl Drop for StageRun<'_> {
+    /// What was written and will not be published.
+    fn drop(&mut self) {
+        for staged in self.staged.get_mut().unwrap_or_else(PoisonError::into_inner).values() {
+            staged.paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        }
     }
 }
 
@@ -238,12 +252,13 @@ impl Run for StageRun<'_> {
             }
             None => table,
         };
-        let path = self.out(output);
-        if path.exists() {
+        let mut all = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(output) {
             return Err(StageError::bug(format!("output {output:?} is written twice")));
         }
-        let staged = staging::stage_table(&table, &path)?;
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(output.to_owned(), staged);
+        let file = self.table_file(output);
+        let staged = staging::stage_table(&table, &file).inspect_err(|_| drop(std::fs::remove_file(&file)))?;
+        all.insert(output.to_owned(), staged);
         Ok(())
     }
 
@@ -256,9 +271,8 @@ impl Run for StageRun<'_> {
         Ok(folder)
     }
 
-    fn copy_to_model(&self, output: &str, name: &str, from: &Path) -> Result<(), StageError> {
-        let to = self.model_folder(output)?.join(name);
-        Ok(self.copies.lock().unwrap_or_else(PoisonError::into_inner).add(from, &to)?)
+    fn copy_to_model(&self, output: &str, files: &[PathBuf]) -> Result<(), StageError> {
+        Ok(self.copies.add_all(self.store, files, &self.model_folder(output)?)?)
     }
 
     fn scratch(&self) -> Result<PathBuf, StageError> {

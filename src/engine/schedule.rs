@@ -108,14 +108,17 @@ impl RunSummary {
 enum State {
     Waiting,
     Running,
+    /// Its result is on its way to the disk, and these go on from it meanwhile.
+    Staged(Box<Record>, BTreeSet<usize>),
     Done(Box<Record>),
     Failed,
 }
 
 /// What a stage's thread sends.
 enum Message {
-    /// Its work is done and only the disk is waited for.
-    Worked(Granted),
+    /// Its work is done and only the disk is waited for; what it will have made,
+    /// if that can be read already.
+    Worked { index: usize, granted: Granted, made: Option<Box<Record>> },
     /// It ends.
     Ended(Box<Ended>),
 }
@@ -257,6 +260,14 @@ fn sources(node: &Node) -> impl Iterator<Item = usize> + '_ {
     node.inputs.iter().flat_map(|bound| bound.from.iter().map(|source| source.node))
 }
 
+/// What an instance made that others can go on from.
+fn made(state: &State) -> &Record {
+    match state {
+        State::Staged(record, _) | State::Done(record) => record,
+        _ => unreachable!("a ready instance has all its inputs"),
+    }
+}
+
 impl<'a> Driver<'a> {
     fn new(shared: &'a Shared<'a>, options: &'a RunOptions, wanted: BTreeSet<usize>) -> Self {
         let plan = shared.plan;
@@ -319,7 +330,10 @@ impl<'a> Driver<'a> {
                 self.broken.get_or_insert(error);
             }
             match receive.recv_timeout(CANCEL_EVERY) {
-                Ok(Message::Worked(granted)) => self.pool.give(granted),
+                Ok(Message::Worked { index, granted, made }) => {
+                    self.pool.give(granted);
+                    made.into_iter().for_each(|record| self.staged(index, record));
+                }
                 Ok(Message::Ended(ended)) => self.ended(*ended),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the sender is held by the caller"),
@@ -365,7 +379,9 @@ impl<'a> Driver<'a> {
         'a: 's,
     {
         while !self.stop {
-            let Some((index, due, granted)) = self.queue.take_due(|resources| self.pool.take(resources)) else { return };
+            let Some((index, due, granted)) = self.queue.take_due(|resources| self.pool.take(resources)) else {
+                return;
+            };
             self.start(scope, send, index, due, granted);
         }
     }
@@ -387,10 +403,7 @@ impl<'a> Driver<'a> {
             return Ok(None);
         }
         let state = &self.state;
-        let content = |source: &crate::plan::Source| match &state[source.node] {
-            State::Done(record) => record.outputs[source.output].content,
-            _ => unreachable!("a ready instance has all its inputs"),
-        };
+        let content = |source: &crate::plan::Source| made(&state[source.node]).outputs[source.output].content;
         let (stage, verdict) = self.decider.decide(index, &content)?;
         self.keys.insert(index, stage.key);
         match verdict {
@@ -440,24 +453,15 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn start<'s>(
-        &mut self,
-        scope: &'s Scope<'s, 'a>,
-        send: &Sender<Message>,
-        index: usize,
-        due: Due,
-        granted: Granted,
-    ) where
+    fn start<'s>(&mut self, scope: &'s Scope<'s, 'a>, send: &Sender<Message>, index: usize, due: Due, granted: Granted)
+    where
         'a: 's,
     {
         let node = &self.shared.plan.nodes[index];
         let (key, reason) = (due.stage.key, due.reason.text);
         self.origins.insert(index, reason.clone());
         let attempt = ulid::Ulid::new().to_string();
-        let record = |source: usize| match &self.state[source] {
-            State::Done(record) => (**record).clone(),
-            _ => unreachable!("a ready instance has all its inputs"),
-        };
+        let record = |source: usize| made(&self.state[source]).clone();
         let trees = match self.decider.trees(index) {
             Ok(trees) => trees,
             Err(error) => {
@@ -498,9 +502,10 @@ impl<'a> Driver<'a> {
             let (started_ms, clock) = (here::now_ms(), Instant::now());
             let granted = Mutex::new(Some(granted));
             // The receiver lives as long as the scope.
-            let worked = || {
-                let granted = granted.lock().unwrap_or_else(PoisonError::into_inner).take();
-                granted.into_iter().for_each(|granted| drop(send.send(Message::Worked(granted))));
+            let worked = |made: Option<Record>| {
+                if let Some(granted) = granted.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    let _ = send.send(Message::Worked { index, granted, made: made.map(Box::new) });
+                }
             };
             let end = stage::run(
                 shared,
@@ -555,11 +560,21 @@ impl<'a> Driver<'a> {
                 (entry.device, entry.energy_joules) = (device, spent.energy_joules);
                 entry.reason = self.origins.get(&index).cloned();
                 match outcome.result {
+                    Ok(record) if self.was_another(index, &record) => {
+                        let message = "another run has published another result of the same key meanwhile";
+                        let error = StageError::environment(message).hint("run again: what follows is made from that");
+                        self.fail(index, error, Some(entry));
+                    }
                     Ok(record) => self.ran(index, record, entry),
                     Err(error) => self.fail(index, error, Some(entry)),
                 }
             }
         }
+    }
+
+    /// Whether others went on from another result than the one that counts.
+    fn was_another(&self, index: usize, record: &Record) -> bool {
+        matches!(&self.state[index], State::Staged(staged, _) if !staged.same_outputs(record))
     }
 
     /// An entry of the ledger with what is known before an instance ends.
@@ -623,12 +638,40 @@ impl<'a> Driver<'a> {
         self.done(index, Box::new(record));
     }
 
+    /// A result can be read by stages of this process, which need not wait until
+    /// it is on the disk: theirs gets there after it.
+    fn staged(&mut self, index: usize, record: Box<Record>) {
+        let here = |consumer: &usize| self.shared.plan.nodes[*consumer].entry.traits.place == Place::Thread;
+        let fed: BTreeSet<usize> = self.consumers[index].iter().copied().filter(here).collect();
+        self.state[index] = State::Staged(record, fed.clone());
+        fed.into_iter().for_each(|consumer| self.feed(consumer));
+    }
+
     fn done(&mut self, index: usize, record: Box<Record>) {
-        self.state[index] = State::Done(record);
-        for &consumer in &self.consumers[index] {
-            self.missing[consumer] -= 1;
-            if matches!(self.state[consumer], State::Waiting) && self.is_fed(consumer) {
-                self.queue.ready(consumer);
+        let fed = match std::mem::replace(&mut self.state[index], State::Done(record)) {
+            State::Staged(_, fed) => fed,
+            _ => BTreeSet::new(),
+        };
+        let hungry = self.consumers[index].iter().copied().filter(|consumer| !fed.contains(consumer));
+        hungry.collect::<Vec<_>>().into_iter().for_each(|consumer| self.feed(consumer));
+    }
+
+    /// One input more of an instance is there.
+    fn feed(&mut self, consumer: usize) {
+        self.missing[consumer] -= 1;
+        if matches!(self.state[consumer], State::Waiting) && self.is_fed(consumer) {
+            self.queue.ready(consumer);
+        }
+    }
+
+    /// An input of instances is not there any more.
+    fn starve(&mut self, consumers: &[usize]) {
+        for &consumer in consumers {
+            self.missing[consumer] += 1;
+        }
+        for &consumer in consumers {
+            if let Some(due) = self.queue.withdraw(consumer) {
+                self.unclaim(&due.stage.key);
             }
         }
     }
@@ -636,7 +679,9 @@ impl<'a> Driver<'a> {
     fn fail(&mut self, index: usize, error: StageError, entry: Option<StageEntry>) {
         let mut entry = entry.unwrap_or_else(|| self.entry(index));
         entry.error = Some(error.clone());
-        self.state[index] = State::Failed;
+        if let State::Staged(_, fed) = std::mem::replace(&mut self.state[index], State::Failed) {
+            self.starve(&Vec::from_iter(fed));
+        }
         self.stop |= !self.options.keep_going;
         self.summary.failed.push((entry.id.clone(), error.clone()));
         self.note(entry, Fate::Failed(error), None);
@@ -652,6 +697,13 @@ impl<'a> Driver<'a> {
             return;
         }
         self.state[index] = State::Waiting;
+        if let State::Staged(_, fed) = &mut self.state[source] {
+            // Its publication was tried in vain, and will be again.
+            if fed.remove(&index) {
+                self.missing[index] += 1;
+            }
+            return;
+        }
         // Another consumer may have noticed before.
         let State::Done(record) = &self.state[source] else { return };
         if record.outputs.iter().all(|output| self.shared.store.verify_artifact(&output.artifact).is_ok()) {
@@ -670,14 +722,8 @@ impl<'a> Driver<'a> {
         }
         self.state[source] = State::Waiting;
         self.summary.hits.retain(|hit| hit != id);
-        for &consumer in &self.consumers[source] {
-            self.missing[consumer] += 1;
-        }
-        for consumer in self.consumers[source].clone() {
-            if let Some(due) = self.queue.withdraw(consumer) {
-                self.unclaim(&due.stage.key);
-            }
-        }
+        let consumers = self.consumers[source].clone();
+        self.starve(&consumers);
         debug_assert!(self.is_fed(source), "it was done before");
         self.queue.ready(source);
     }
@@ -708,7 +754,7 @@ impl<'a> Driver<'a> {
             let failed = match state {
                 State::Done(_) => false,
                 State::Failed => true,
-                State::Waiting | State::Running => return None,
+                State::Waiting | State::Running | State::Staged(..) => return None,
             };
             Some((self.shared.plan.nodes[index].id.clone(), Last { key: *self.keys.get(&index)?, failed }))
         });

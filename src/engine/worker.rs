@@ -77,7 +77,7 @@ pub(crate) fn execute(
         usage: spent.usage,
     };
     let record = Record::new(spec.key, &spec.operator, Vec::new(), spec.supersedes, made).made_from(spec.made_from());
-    let committed = publish(Pending { record, staged })?;
+    let committed = publish(Pending::new(record, staged))?;
     if committed.differed {
         report(Report::Differed);
     }

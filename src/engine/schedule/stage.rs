@@ -18,7 +18,8 @@ use crate::ledger::AttemptEntry;
 use crate::plan::Retry;
 use crate::run::discard;
 use crate::store::lease::{Asked, Claim, Watch};
-use crate::store::{Store, publish};
+use crate::store::publish::{self, Pending};
+use crate::store::{Record, Store};
 use crate::worker;
 
 /// After which waiting for another run's stage is told.
@@ -34,8 +35,9 @@ pub(super) struct Work<'a> {
     /// Where each input came from.
     pub(super) inputs: &'a [Needed],
     pub(super) gpus: &'a [u32],
-    /// To be called when it needs its processors no more.
-    pub(super) worked: &'a dyn Fn(),
+    /// To be called when it needs its processors no more; with what it will
+    /// have made, if stages of this process can read it already.
+    pub(super) worked: &'a dyn Fn(Option<Record>),
 }
 
 /// Makes what a key asks for, unless it is there.
@@ -131,7 +133,9 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
     let started_ms = here::now_ms();
     clear(store, &spec.key);
     let folder = store.attempt(&spec.key, &spec.attempt);
-    if let Err(error) = fs::create_dir_all(&folder).at("create", &folder) {
+    if work.place == Place::Worker
+        && let Err(error) = fs::create_dir_all(&folder).at("create", &folder)
+    {
         return unstarted(error.into());
     }
     let cancelled = || shared.is_cancelled();
@@ -155,11 +159,16 @@ fn attempt(shared: &Shared<'_>, spec: &Spec, number: u32, work: &Work<'_>) -> En
         }
         Place::Thread => {
             let clock = Instant::now();
-            let publish = |result| {
+            let publish = |result: Pending| {
+                let (record, fresh) = (result.record().clone(), store.lend(&result));
+                let taken = shared.publisher.take(result);
                 if !shared.publisher.is_behind() {
-                    (work.worked)();
+                    // Whoever goes on from it is published after it.
+                    (work.worked)(fresh.is_some().then_some(record));
                 }
-                shared.publisher.publish(result)
+                let committed = taken.committed();
+                drop(fresh);
+                committed
             };
             let result = worker::execute(store, spec, &folder, shared.runners, &cancelled, &report, publish);
             let seconds = clock.elapsed().as_secs_f64();

@@ -11,10 +11,11 @@ use crate::store::Store;
 /// about a millisecond for a file, whether or not it is alone.
 #[cfg(target_os = "linux")]
 const MANY: usize = 6;
-/// Unless other programs have left more than this to write, for which we would
-/// wait too.
+/// Unless other programs have left more than this to write for each path of
+/// ours: we would wait for that too, and a disk writes so much in about the time
+/// that it takes for a file.
 #[cfg(target_os = "linux")]
-const FOREIGN_BYTES: u64 = 64 << 20;
+const FOREIGN_BYTES: u64 = 1 << 20;
 
 /// So many threads sync at once: file systems write what several wait for in one go.
 const AT_ONCE: usize = 8;
@@ -22,7 +23,7 @@ const AT_ONCE: usize = 8;
 /// Waits until files and folders are on disk.
 pub(crate) fn settle(store: &Store, paths: &[PathBuf]) -> Result<()> {
     #[cfg(target_os = "linux")]
-    if paths.len() >= MANY && unwritten_bytes().is_some_and(|bytes| bytes < FOREIGN_BYTES) {
+    if paths.len() >= MANY && unwritten_bytes().is_some_and(|bytes| bytes < FOREIGN_BYTES * paths.len() as u64) {
         let folder = store.folder()?;
         if is_local(folder) {
             return nix::unistd::syncfs(folder).map_err(|errno| Error::io("write", store.root(), errno.into()));

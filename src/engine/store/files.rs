@@ -18,6 +18,7 @@ use fuseline_contract::value::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::store::model::ModelFile;
 use crate::store::{Store, digest, seal};
 
 /// How much older than its hashing a change must be, in nanoseconds.
@@ -49,7 +50,7 @@ impl Stat {
 #[derive(Serialize, Deserialize)]
 struct Known {
     path: PathBuf,
-    files: BTreeMap<String, (Stat, Digest)>,
+    files: BTreeMap<String, (Stat, ModelFile)>,
 }
 
 /// The tree digest of a file or folder; its size is the bytes in all. Where the
@@ -58,8 +59,7 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
     let external = |source| Error::External { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(external)?;
     let index = index_path(store, &absolute);
-    let known: Option<Known> =
-        fs::read(&index).ok().and_then(|bytes| seal::unseal(&bytes)).filter(|known: &Known| known.path == absolute);
+    let known = known(&index, &absolute);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
 
     let meta = fs::metadata(&absolute).map_err(external)?;
@@ -74,12 +74,17 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
     let mut settled = BTreeMap::new();
     for (name, file, stat) in found {
         let remembered = known.as_ref().and_then(|known| known.files.get(&name)).filter(|(then, _)| *then == stat);
-        let digest = match remembered {
-            Some((_, digest)) => *digest,
-            None => digest::file(&file)?,
+        let read = match remembered {
+            Some((_, read)) => read.clone(),
+            None => match ModelFile::read(&name, &file) {
+                // Whether it must be one is not ours to say.
+                Err(Error::Safetensors { .. }) => ModelFile::plain(digest::file(&file)?),
+                read => read?,
+            },
         };
+        let digest = read.digest;
         if now - stat.changed_ns.max(stat.modified_ns) > SETTLED && digest.size == stat.size {
-            settled.insert(name.clone(), (stat, digest));
+            settled.insert(name.clone(), (stat, read));
         }
         files.insert(name, digest);
     }
@@ -98,6 +103,21 @@ pub fn tree(store: &Store, path: &Path) -> Result<Digest> {
         Value::map([("file", Value::from(files[""]))])
     };
     Ok(hash::digest(Domain::Tree, &value, size))
+}
+
+/// What is remembered of a path.
+fn known(index: &Path, absolute: &Path) -> Option<Known> {
+    let known: Known = seal::unseal(&fs::read(index).ok()?)?;
+    (known.path == *absolute).then_some(known)
+}
+
+/// What was read of a file when the folder that it lies in was digested, if it
+/// has not changed since.
+pub(crate) fn remembered(store: &Store, file: &Path) -> Option<(Stat, ModelFile)> {
+    let absolute = std::path::absolute(file).ok()?;
+    let (folder, stat) = (absolute.parent()?, Stat::of(&fs::metadata(&absolute).ok()?));
+    let found = known(&index_path(store, folder), folder)?.files.remove(&name(&absolute))?;
+    (found.0 == stat).then_some(found)
 }
 
 fn index_path(store: &Store, absolute: &Path) -> PathBuf {

@@ -12,20 +12,22 @@ use std::path::Path;
 use fuseline_contract::Digest;
 use fuseline_contract::hash::{self, Domain};
 use fuseline_contract::value::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{At, Error, Result};
 use crate::store::digest::{self, Sink};
 
 /// A file of a model folder that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFile {
     /// The digest of its bytes.
     pub digest: Digest,
     /// What is in it, if it holds weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tensors: Vec<Tensor>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Tensor {
     name: String,
     dtype: String,
@@ -36,6 +38,11 @@ struct Tensor {
 }
 
 impl ModelFile {
+    /// A file of which nothing is known but its bytes.
+    pub(crate) fn plain(digest: Digest) -> Self {
+        Self { digest, tensors: Vec::new() }
+    }
+
     /// Reads a file that has a name in its folder.
     pub fn read(name: &str, path: &Path) -> Result<Self> {
         Self::pass(name, path, None)

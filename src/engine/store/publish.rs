@@ -27,10 +27,30 @@ use crate::store::staging::Staged;
 /// A stage's result that lies complete in an attempt's folder.
 #[derive(Debug)]
 pub struct Pending {
-    /// Its record, whose outputs are filled in here.
-    pub record: Record,
-    /// The outputs by name, in the order of the ports.
-    pub staged: Vec<(String, Staged)>,
+    record: Record,
+    /// Its outputs, in the record's order.
+    staged: Vec<Staged>,
+}
+
+impl Pending {
+    /// Outputs by name, in the order of the ports, and their record, which they are noted in.
+    pub fn new(mut record: Record, outputs: Vec<(String, Staged)>) -> Self {
+        let noted = |(name, staged): &(String, Staged)| {
+            OutputRecord::new(name, Digest::of_bytes(&staged.manifest.bytes()), &staged.manifest)
+        };
+        record.outputs = outputs.iter().map(noted).collect();
+        Self { record, staged: outputs.into_iter().map(|(_, staged)| staged).collect() }
+    }
+
+    /// What will be published.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Its outputs as they are noted and as they lie.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (&OutputRecord, &Staged)> {
+        self.record.outputs.iter().zip(&self.staged)
+    }
 }
 
 /// What became of a result.
@@ -62,7 +82,7 @@ pub fn together(store: &Store, results: Vec<Pending>) -> Vec<Result<Committed>> 
 /// Takes a file that is on disk and holds what the name of a blob promises.
 pub(crate) fn receive(store: &Store, from: &Path, digest: &Digest) -> Result<()> {
     let mut touched = BTreeSet::new();
-    move_blob(store, from, digest, &mut touched)?;
+    move_blob(store, from, digest, true, &mut touched)?;
     settle(store, &Vec::from_iter(touched))
 }
 
@@ -73,7 +93,7 @@ pub fn put_bytes(store: &Store, bytes: &[u8]) -> Result<Digest> {
         let (temporary, mut touched) = (store.temporary("blob"), BTreeSet::new());
         fs::write(&temporary, bytes).at("write", &temporary)?;
         settle(store, std::slice::from_ref(&temporary))?;
-        move_blob(store, &temporary, &digest, &mut touched)?;
+        move_blob(store, &temporary, &digest, true, &mut touched)?;
         settle(store, &Vec::from_iter(touched))?;
     }
     Ok(digest)
@@ -88,9 +108,8 @@ struct Group<'a> {
 /// A result on its way.
 struct Member {
     result: Pending,
-    /// Blobs with where they lie for now.
-    blobs: Vec<(PathBuf, Digest)>,
-    outputs: Vec<OutputRecord>,
+    /// Blobs with where they lie for now, and whether their bytes were digested there.
+    blobs: Vec<(PathBuf, Digest, bool)>,
     draft: Option<Draft>,
     /// Files and folders that must be on disk before the next step.
     touched: BTreeSet<PathBuf>,
@@ -116,8 +135,7 @@ struct Written {
 
 impl Member {
     fn new(result: Pending) -> Self {
-        let (blobs, outputs, touched) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { result, blobs, outputs, draft: None, touched, end: None }
+        Self { result, blobs: Vec::new(), draft: None, touched: BTreeSet::new(), end: None }
     }
 }
 
@@ -146,17 +164,14 @@ impl Group<'_> {
     fn manifests(&mut self) {
         self.each(|store, member| {
             store.faults().pass("outputs-written").at("write", store.root())?;
-            for (name, staged) in &member.result.staged {
-                let files = staged.manifest.files.iter().map(|file| file.digest);
-                member.blobs.extend(staged.paths.iter().cloned().zip(files));
-                let bytes = staged.manifest.bytes();
-                let artifact = Digest::of_bytes(&bytes);
+            for (output, staged) in member.result.outputs() {
+                let files = staged.paths.iter().zip(&output.files);
+                member.blobs.extend(files.map(|(path, file)| (path.clone(), *file, !staged.unread.contains(path))));
                 let temporary = store.temporary("manifest");
-                fs::write(&temporary, bytes).at("write", &temporary)?;
-                member.blobs.push((temporary, artifact));
-                member.outputs.push(OutputRecord::new(name, artifact, &staged.manifest));
+                fs::write(&temporary, staged.manifest.bytes()).at("write", &temporary)?;
+                member.blobs.push((temporary, output.artifact, true));
             }
-            member.touched.extend(member.blobs.iter().map(|(path, _)| path.clone()));
+            member.touched.extend(member.blobs.iter().map(|(path, ..)| path.clone()));
             Ok(())
         });
     }
@@ -169,7 +184,7 @@ impl Group<'_> {
         self.settle();
         self.each(|store, member| {
             let mut blobs = std::mem::take(&mut member.blobs).into_iter();
-            blobs.try_for_each(|(path, digest)| move_blob(store, &path, &digest, &mut member.touched))
+            blobs.try_for_each(|(path, digest, read)| move_blob(store, &path, &digest, read, &mut member.touched))
         });
         self.each(|store, member| {
             let Some(Draft::New(written)) = &member.draft else { return Ok(()) };
@@ -207,7 +222,6 @@ impl Group<'_> {
 /// Writes a member's record beside its place, unless an equal one answers already.
 fn draft(store: &Store, member: &mut Member) -> Result<()> {
     let mut record = member.result.record.clone();
-    record.outputs.clone_from(&member.outputs);
     let answering = store.record(&record.key);
     if let Some(answering) = &answering {
         // Before the blobs are in place it does not matter whether it is whole; if it is gone by then, it is not met again.
@@ -232,7 +246,8 @@ fn draft(store: &Store, member: &mut Member) -> Result<()> {
     Ok(())
 }
 
-fn move_blob(store: &Store, from: &Path, digest: &Digest, touched: &mut BTreeSet<PathBuf>) -> Result<()> {
+/// Moves a file to its place; if it was read where it lies, it need not be again.
+fn move_blob(store: &Store, from: &Path, digest: &Digest, read: bool, touched: &mut BTreeSet<PathBuf>) -> Result<()> {
     store.faults().pass_file("blob-synced", from).at("write", from)?;
     fs::set_permissions(from, Permissions::from_mode(0o444)).at("write", from)?;
     let to = store.blob(digest);
@@ -241,8 +256,10 @@ fn move_blob(store: &Store, from: &Path, digest: &Digest, touched: &mut BTreeSet
         store.quarantine(digest)?;
     }
     if create_only(from, &to)? {
-        store.mark_verified(digest);
-        store.remember_verified(digest);
+        if read {
+            store.mark_verified(digest);
+            store.remember_verified(digest);
+        }
     } else if !store.touch_blob(digest) {
         // The collector took it in this moment.
         return Err(Error::BlobMissing { digest: *digest });
@@ -267,24 +284,46 @@ fn make_folder(path: &Path, touched: &mut BTreeSet<PathBuf>) -> Result<PathBuf> 
     Ok(folder)
 }
 
-/// Moves a file to where nothing may be yet; says whether it was moved. If
-/// something is there, ours is dropped.
+/// Moves a file to a name that may be taken; tells whether it was free. One that
+/// was not stays as it is, and the file is dropped.
 pub(crate) fn create_only(from: &Path, to: &Path) -> Result<bool> {
-    let moved = match fs::hard_link(from, to) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+    let moved = match rename_only(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput || error.kind() == io::ErrorKind::Unsupported => {
+            link_only(from, to)
+        }
+        moved => moved,
+    };
+    match moved {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(from).at("remove", from)?;
+            Ok(false)
+        }
+        moved => moved.at("create", to).map(|()| true),
+    }
+}
+
+/// In one step, where system and file system can.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn rename_only(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    Ok(renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE)?)
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn rename_only(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// In two steps, as network file systems can.
+fn link_only(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
         // A file system without hard links; a race there replaces a file by an equal one.
         Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
-            if to.exists() {
-                false
-            } else {
-                return fs::rename(from, to).at("create", to).map(|()| true);
-            }
+            if to.exists() { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(from, to) }
         }
-        Err(error) => return Err(Error::io("create", to, error)),
-    };
-    fs::remove_file(from).at("remove", from)?;
-    Ok(moved)
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -310,7 +349,7 @@ mod tests {
 
     fn pending(store: &Store, key: Key, table: &Table, supersedes: bool) -> Result<Pending> {
         let staged = vec![("rows".to_owned(), stage_table(table, &store.temporary("attempt"))?)];
-        Ok(Pending { record: Record::new(key, "toy", Vec::new(), supersedes, Made::default()), staged })
+        Ok(Pending::new(Record::new(key, "toy", Vec::new(), supersedes, Made::default()), staged))
     }
 
     fn publish(store: &Store, table: &Table, supersedes: bool) -> Result<Committed> {
@@ -435,9 +474,9 @@ mod tests {
         fs::create_dir_all(folder.join("sub")).expect("made");
         fs::hard_link(&own, folder.join("config.json")).expect("linked");
         std::os::unix::fs::symlink(&own, folder.join("sub/link.json")).expect("linked");
-        let staged = stage_model(&folder, &mut Copies::default()).expect("staged");
+        let staged = stage_model(&folder, &Copies::default()).expect("staged");
         let staged = vec![("model".to_owned(), staged)];
-        let pending = Pending { record: Record::new(KEY, "toy", Vec::new(), false, Made::default()), staged };
+        let pending = Pending::new(Record::new(KEY, "toy", Vec::new(), false, Made::default()), staged);
         let outputs = super::publish(&store, pending).expect("published").record.outputs;
         assert_ne!(fs::metadata(&own).expect("there").permissions().mode() & 0o200, 0);
         let view = store.view(&outputs[0].artifact).expect("a view");

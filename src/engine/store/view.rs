@@ -128,9 +128,9 @@ mod tests {
             fs::create_dir_all(folder.join(name).parent().expect("a folder")).expect("made");
             fs::write(folder.join(name), name).expect("written");
         }
-        let staged = stage_model(&folder, &mut Copies::default()).expect("staged");
+        let staged = stage_model(&folder, &Copies::default()).expect("staged");
         let record = Record::new(Key([1; 32]), "toy", Vec::new(), false, Made::default());
-        let pending = publish::Pending { record, staged: vec![("model".to_owned(), staged)] };
+        let pending = publish::Pending::new(record, vec![("model".to_owned(), staged)]);
         let outputs = publish::publish(&store, pending).expect("published").record.outputs;
         (store, outputs[0].artifact)
     }

@@ -19,9 +19,9 @@ fn publish(store: &Store, key: u8, text: &str) -> Record {
     let folder = store.temporary("model");
     fs::create_dir_all(&folder).expect("made");
     fs::write(folder.join("config.json"), text).expect("written");
-    let staged = vec![("model".to_owned(), stage_model(&folder, &mut Copies::default()).expect("staged"))];
+    let staged = vec![("model".to_owned(), stage_model(&folder, &Copies::default()).expect("staged"))];
     let record = Record::new(Key([key; 32]), "toy", vec![], false, Made::default());
-    let record = publish::publish(store, publish::Pending { record, staged }).expect("published").record;
+    let record = publish::publish(store, publish::Pending::new(record, staged)).expect("published").record;
     fs::remove_dir_all(folder).expect("removed");
     record
 }

@@ -86,7 +86,7 @@ fn publish_to(store: &Store, key: u8, rows: i64, from: &[&Record]) -> Record {
     let made = Made { seconds: f64::from(key), ..Made::default() };
     let input = |record: &&Record| InputRecord { port: "rows".into(), artifact: record.outputs[0].artifact };
     let record = Record::new(Key([key; 32]), "toy", vec![], false, made).made_from(from.iter().map(input).collect());
-    publish::publish(store, publish::Pending { record, staged }).expect("published").record
+    publish::publish(store, publish::Pending::new(record, staged)).expect("published").record
 }
 
 fn entry(record: &Record) -> StageEntry {

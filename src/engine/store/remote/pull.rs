@@ -4,7 +4,7 @@ use super::*;
 use crate::store::{Preimage, seal};
 
 /// How often a result is brought while collectors take it away.
-const TRIES: usize = 4;
+const TRIES: usize = 20;
 
 impl Store {
     /// Makes a record of the remote store one of this store, with all its

@@ -52,8 +52,7 @@ fn numbers(n: i64) -> Table {
 
 fn commit(store: &Store, key: Key, staged: Staged, started_ms: u64) -> Record {
     let made = Made { started_ms, ..Made::default() };
-    let pending =
-        Pending { record: Record::new(key, "toy", Vec::new(), false, made), staged: vec![("out".into(), staged)] };
+    let pending = Pending::new(Record::new(key, "toy", Vec::new(), false, made), vec![("out".into(), staged)]);
     publish::publish(store, pending).expect("published").record
 }
 
@@ -93,7 +92,7 @@ fn large_blobs_go_in_parts_and_a_stopped_upload_leaves_none() {
     std::fs::create_dir_all(&folder).expect("made");
     let bytes: Vec<u8> = (0..40_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(folder.join("weights.bin"), &bytes).expect("written");
-    let record = commit(&store, Key([9; 32]), stage_model(&folder, &mut Copies::default()).expect("staged"), 1);
+    let record = commit(&store, Key([9; 32]), stage_model(&folder, &Copies::default()).expect("staged"), 1);
     assert_eq!(bench.objects.remote().push(&store, &record).expect("pushed").blobs, 2);
     let reader = bench.reader("reader");
     let found = reader.find(&record.key).expect("there").record;
