@@ -6,7 +6,7 @@ use fuseline_contract::rows::Message;
 use fuseline_contract::{Part, StageError};
 use fuseline_lm::template::{self, ChatTemplate};
 use fuseline_lm::tokenizer::Tokenizer;
-use fuseline_lm::{Architecture, Decoder, Device, Kind, set_threads};
+use fuseline_lm::{Decoder, Device, Kind, set_threads};
 
 use super::errors;
 
@@ -59,12 +59,18 @@ pub struct ChatModel {
 }
 
 impl ChatModel {
+    /// Checks that a folder can be loaded, and gives its encoder; the weights are not read.
+    pub fn check(folder: &Path) -> Result<Encoder, StageError> {
+        let encoder = Encoder::load(folder)?;
+        let architecture = Decoder::check(folder).map_err(errors::lm)?;
+        encoder.tokenizer.check_model(architecture.vocab_size as usize).map_err(errors::lm)?;
+        Ok(encoder)
+    }
+
     /// Loads a model folder in float32 on the CPU, for so many threads.
     pub fn load(folder: &Path, threads: usize) -> Result<Self, StageError> {
         set_threads(threads);
-        let encoder = Encoder::load(folder)?;
-        let architecture = Architecture::read(folder).map_err(errors::lm)?;
-        encoder.tokenizer.check_model(architecture.vocab_size as usize).map_err(errors::lm)?;
+        let encoder = Self::check(folder)?;
         let decoder = Decoder::load(folder, Device::Cpu, Kind::Float).map_err(errors::lm)?;
         Ok(Self { decoder, encoder })
     }

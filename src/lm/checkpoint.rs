@@ -25,9 +25,7 @@ impl Decoder {
     /// A missing or truncated file, a configuration that cannot be followed, a tensor that is
     /// missing, has another shape, or is not asked for.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let folder = Folder::open(dir)?;
-        let arch = Architecture::read(dir)?;
-        check_tensors(dir, &folder, &arch)?;
+        let (folder, arch) = open(dir)?;
         let mut weights = BTreeMap::new();
         for spec in arch.weights() {
             let parts: Vec<Tensor> =
@@ -39,6 +37,14 @@ impl Decoder {
             weights.insert(spec.name, tensor.view(spec.shape.as_slice()));
         }
         Decoder::new(arch, weights)
+    }
+
+    /// Checks a model's folder as [`Decoder::load`] does, without reading its weights.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::load`].
+    pub fn check(dir: &Path) -> Result<Architecture> {
+        open(dir).map(|(_, arch)| arch)
     }
 
     /// Writes the model into a folder, made if it is missing, its weights rounded to `dtype`.
@@ -74,6 +80,14 @@ impl Decoder {
             false => write_json(dir, GENERATION_CONFIG, &generation_config(&self.arch.config)),
         }
     }
+}
+
+/// A folder and its architecture, which agree.
+fn open(dir: &Path) -> Result<(Folder, Architecture)> {
+    let folder = Folder::open(dir)?;
+    let arch = Architecture::read(dir)?;
+    check_tensors(dir, &folder, &arch)?;
+    Ok((folder, arch))
 }
 
 /// Checks that a folder holds the tensors of an architecture and no others, and that they are numbers.
