@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Measures `fuseline sql` over a large table of responses, beside DataFusion's
-and DuckDB's own programs on the very same Parquet files (packages `datafusion`
-and `duckdb` in .peers/venv: make peers). Build first: cargo build --release.
+"""Measures `fuseline sql` over a large table of responses on the very same
+Parquet files as three peers: DataFusion as a program that registers the files,
+runs one query and ends (benches/datafusion.rs, which this builds), and the
+packages `datafusion` and `duckdb` in .peers/venv (make peers). Build first:
+cargo build --release.
 
     python3 benches/sql.py                     # ten million responses
     python3 benches/sql.py --rows 200000       # a try
     python3 benches/sql.py --folder DIR        # keep the data there and find it again
 
-Ours is the whole process, with the pipeline read and the store looked through;
-theirs is the query alone, in a process that is running, once their tables are
-registered. Prints Markdown: medians."""
+Ours is the whole process, with the pipeline read and the store looked through,
+and so is DataFusion's program; the packages have the query alone on the clock,
+in a process that runs and knows its tables. Prints Markdown: medians."""
 
 import argparse
 import datetime
+import json
 import os
 import pathlib
 import platform
@@ -92,16 +95,25 @@ def fuseline(folder, *arguments):
     return time.perf_counter() - start, done.stdout
 
 
+def datafusion_program():
+    """Builds DataFusion's program and says where it is."""
+    command = ["cargo", "bench", "--workspace", "--bench", "datafusion", "--no-run", "--message-format", "json"]
+    built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    messages = [json.loads(line) for line in built.splitlines() if line.startswith("{")]
+    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "datafusion")
+
+
 def peers(files):
     """A function of a query for each peer that is there."""
-    found = {}
+    program, named = datafusion_program(), [f"{name}={path}" for name, path in files.items()]
+    found = {"datafusion": lambda ours, _: subprocess.run([program, ours, *named], check=True, capture_output=True)}
     try:
         import datafusion
 
         context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(os.cpu_count()))
         for name, path in files.items():
             context.register_parquet(name, str(path))
-        found[f"datafusion {datafusion.__version__}"] = lambda ours, _: context.sql(ours).collect()
+        found[f"package datafusion {datafusion.__version__}"] = lambda ours, _: context.sql(ours).collect()
     except ImportError:
         print("datafusion is not there: make peers", file=sys.stderr)
     try:
@@ -109,7 +121,7 @@ def peers(files):
 
         for name, path in files.items():
             duckdb.sql(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")
-        found[f"duckdb {duckdb.__version__}"] = lambda ours, theirs: duckdb.sql(theirs or ours).fetchall()
+        found[f"package duckdb {duckdb.__version__}"] = lambda ours, theirs: duckdb.sql(theirs or ours).fetchall()
     except ImportError:
         print("duckdb is not there: make peers", file=sys.stderr)
     return found
