@@ -31,6 +31,7 @@ mod rot;
 mod rows;
 mod secret;
 mod sharing;
+mod staged;
 
 /// The one configuration of all toys; each reads what it needs.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
