@@ -1,10 +1,14 @@
 //! The door to libtorch: re-exports `tch`, finds out which device can be used and
-//! sets how many threads one operation may use.
+//! sets how many threads one operation may use; and products of rows on the CPU that
+//! libtorch has not: those of which no row depends on another.
 //!
 //! It must not know models, pipelines or files of ours. It is the only crate that
 //! names `tch` as a dependency, so that the version of libtorch is pinned in one place.
 
 pub use tch;
+
+pub mod product;
+pub mod simd;
 
 use tch::{Cuda, Device};
 
