@@ -6,7 +6,7 @@ use fuseline_contract::{Execute, ExternalFile, Kind, Operator, Output, Place, Po
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::shared::chat::ChatModel;
+use crate::shared::chat::Encoder;
 
 /// Parameters of `import_model`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +45,7 @@ content, not its path, decides whether later stages rerun.";
 impl Execute for ImportModel {
     fn run(_: &Config, run: &dyn Run) -> Result<(), StageError> {
         let from = run.file("from")?;
-        ChatModel::check(&from)?;
+        Encoder::check(&from)?;
         copy(&from, run)
     }
 }

@@ -8,14 +8,13 @@ use fuseline_contract::{
     Execute, Input, Kind, Model, Operator, Output, Part, Place, Ports, Progress, RowFunction, RowKey, Run, StageError,
     Table, Traits, Usage,
 };
-use fuseline_lm::Decoder;
 use fuseline_lm::score::{ScoreItem, ScoreLimits, score};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::chat::{CHAT, ChatModel, DECODER, NUMERICS};
 use crate::shared::errors;
-use crate::shared::failed::{self, Failures};
+use crate::shared::failed::{self, Failures, TooLong};
 use crate::shared::rows::{column, conversation};
 
 /// Columns that hold an answer to the row's `messages`.
@@ -30,6 +29,12 @@ pub struct Config {
     /// Also give the log-probability of every token.
     #[serde(default)]
     pub per_token: bool,
+    /// Also give so many of the likeliest tokens at every place, with their log-probabilities: the columns `top_ids` and `top_logps`, to learn from the model's distributions; 0 gives none.
+    #[serde(default)]
+    pub top_k: usize,
+    /// What becomes of an answer that is longer with its messages than the model's context: `error` fails it, `skip` leaves it out and lists it in `failed`, `truncate_left` drops the first tokens of the messages, of which one must be left.
+    #[serde(default)]
+    pub too_long: TooLong,
     /// The model's label in `model`, where no axis gives one.
     #[serde(default)]
     pub label: Option<String>,
@@ -44,9 +49,10 @@ pub struct LogProbs;
 impl Operator for LogProbs {
     const NAME: &'static str = "logprobs";
     const VERSION: u32 = 1;
-    const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.score", version: 2 }];
+    const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.score", version: 3 }];
     const TRAITS: Traits = Traits { place: Place::Worker, numerics: Some(NUMERICS), ..Traits::PURE };
-    const ADDED: &'static [(&'static str, &'static str)] = &[("max_failed_rows", "0")];
+    const ADDED: &'static [(&'static str, &'static str)] =
+        &[("max_failed_rows", "0"), ("top_k", "0"), ("too_long", "\"error\"")];
     const MANUAL: &'static str = "\
 Computes log-probabilities of given answers under a model.
 
@@ -54,6 +60,11 @@ Takes every answer of the table once: the columns `text`, `completion`,
 `chosen`, `rejected` and `chosen_target`, those that are there, each as the
 assistant's turn after `messages`. A row a distinct answer, sorted by
 `text_id`; `logp_sum` is over the answer's tokens with its end token, in nats.
+With `per_token` the column `logps` has each token's; with `top_k: K` the lists
+`top_ids` and `top_logps` have the K likeliest tokens at each place, the
+likeliest first. A row's figures are the same bit for bit whatever is scored
+beside it and by however many threads.
+
 `dpo` and `wrpo` take their reference from here, so that a sweep over beta
 computes it once.
 
@@ -65,14 +76,15 @@ An answer that cannot be scored (too long with its messages, or refused by the
 template) fails the stage, after all others are scored and remembered. With
 `max_failed_rows: N` up to N are left out instead: they are listed in `failed`
 (text_id, prompt_id where the table has one, reason), and tables that rest on
-the rest say so.";
+the rest say so. With `too_long: skip` answers that are too long are listed
+there as well, however many, and do not count as failed.";
     const EXAMPLE: &'static str =
         "op: logprobs\ninputs: {texts: pairs.pairs, model: tuned}\nwith: {label: reference}\n";
     type Config = Config;
 
     fn ports(config: &Config) -> Ports {
         let logprobs = Output::new("logprobs", Kind::Rows(&rows::LOGPROB), "a row a distinct answer");
-        let failed = failed::output(config.max_failed_rows, "text_id, prompt_id, reason");
+        let failed = failed::output(config.max_failed_rows, config.too_long, "text_id, prompt_id, reason");
         Ports {
             inputs: vec![
                 Input::one("texts", Kind::AnyTable, "a table with `messages` and answers"),
@@ -88,17 +100,26 @@ impl Execute for LogProbs {
         let texts = distinct(&run.table("texts")?)?;
         let model = run.model("model")?;
         let label = model.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-        let (scores, failures) = scores(run, &model, &texts)?;
+        let (scores, failures) = scores(config, run, &model, &texts)?;
         let mut rows = Vec::with_capacity(texts.len());
         let (mut unscored, mut prompts) = (Vec::new(), Vec::new());
-        for (place, ((text_id, text), logps)) in texts.iter().zip(scores).enumerate() {
-            let Some(logps) = logps else {
-                let reason = failures.reason(place);
-                let reason = reason.ok_or_else(|| StageError::bug(format!("text {text_id} was not scored")))?;
-                unscored.push((text_id.as_str(), reason));
+        let (mut top_ids, mut top_logps) = (Vec::new(), Vec::new());
+        for (place, ((text_id, text), score)) in texts.iter().zip(scores).enumerate() {
+            let Some(score) = score else {
+                let failure = failures.at(place);
+                let failure = failure.ok_or_else(|| StageError::bug(format!("text {text_id} was not scored")))?;
+                unscored.push((text_id.as_str(), failure));
                 prompts.push(text.prompt_id.clone());
                 continue;
             };
+            let logps: Vec<f64> = score.logps.iter().map(|logp| f64::from(*logp)).collect();
+            let k = (score.top.len() / logps.len().max(1)).max(1);
+            top_ids.push(Some(
+                score.top.chunks(k).map(|top| top.iter().map(|(id, _)| i64::from(*id)).collect()).collect(),
+            ));
+            top_logps.push(Some(
+                score.top.chunks(k).map(|top| top.iter().map(|(_, logp)| f64::from(*logp)).collect()).collect(),
+            ));
             rows.push(LogProb {
                 text_id: text_id.clone(),
                 model: label.clone(),
@@ -107,14 +128,25 @@ impl Execute for LogProbs {
                 logps: config.per_token.then_some(logps),
             });
         }
-        failed::allow(&unscored, "text", config.max_failed_rows, texts.len())?;
-        if config.max_failed_rows > 0 {
+        let failed: Vec<(&str, &str)> = unscored
+            .iter()
+            .filter(|(_, failure)| !failure.skipped)
+            .map(|(id, failure)| (*id, failure.reason.as_str()))
+            .collect();
+        failed::allow(&failed, "text", config.max_failed_rows, texts.len())?;
+        if failed::leaves_out(config.max_failed_rows, config.too_long) {
             let ids = failed::texts("text_id", unscored.iter().map(|(id, _)| *id).collect())?;
             let prompts = failed::column("prompt_id", true, prompts)?;
-            let reasons = failed::texts("reason", unscored.iter().map(|(_, reason)| *reason).collect())?;
+            let reasons =
+                failed::texts("reason", unscored.iter().map(|(_, failure)| failure.reason.as_str()).collect())?;
             run.write(failed::OUTPUT, ids.beside(&prompts)?.beside(&reasons)?)?;
         }
-        run.write("logprobs", LogProb::table(&rows)?)
+        let mut table = LogProb::table(&rows)?;
+        if config.top_k > 0 {
+            table = table.beside(&failed::column::<Option<Vec<Vec<i64>>>>("top_ids", true, top_ids)?)?;
+            table = table.beside(&failed::column::<Option<Vec<Vec<f64>>>>("top_logps", true, top_logps)?)?;
+        }
+        run.write("logprobs", table)
     }
 }
 
@@ -129,12 +161,33 @@ struct Text {
 /// Every distinct answer, by its identity.
 type Texts = BTreeMap<String, Text>;
 
-/// Log-probabilities of the tokens of every text, remembered or computed.
-type Scores = Vec<Option<Vec<f64>>>;
+/// What is known of one text.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    logps: Vec<f32>,
+    /// The likeliest tokens at each place, one place after the other.
+    top: Vec<(u32, f32)>,
+}
+
+/// Figures of every text, remembered or computed.
+type Scores = Vec<Option<Known>>;
+
+/// What decides a text's figures besides the text.
+fn row_function(config: &Config, model: &Model) -> RowFunction {
+    let mut decides = vec![("model", model.content.into())];
+    if config.top_k > 0 {
+        decides.push(("top_k", Value::from(config.top_k as u64)));
+    }
+    // The other two policies give no figures that could be remembered.
+    if config.too_long == TooLong::TruncateLeft {
+        decides.push(("too_long", "truncate_left".into()));
+    }
+    RowFunction::of::<LogProbs>(decides)
+}
 
 /// The scores of texts; why each one without them has none.
-fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<(Scores, Failures), StageError> {
-    let function = RowFunction::of::<LogProbs>([("model", model.content.into())]);
+fn scores(config: &Config, run: &dyn Run, model: &Model, texts: &Texts) -> Result<(Scores, Failures), StageError> {
+    let function = row_function(config, model);
     let memo = run.memo(&function)?;
     let keys: Vec<RowKey> = texts.values().map(|text| key(&function, &text.messages, &text.answer)).collect();
     let mut scores: Scores = vec![None; keys.len()];
@@ -150,21 +203,25 @@ fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<(Scores, Failur
     }
     let tell = |done| run.progress(Progress { done, total, unit: "rows".into(), figure: String::new() });
     tell(done);
-    let model = ChatModel::load(&model.path, run.threads())?;
+    let mut chat = ChatModel::load(&model.path, run.threads())?;
+    let limit = chat.model.arch.max_positions as usize;
     let mut missing = Vec::new();
     for (place, text) in texts.values().enumerate().filter(|(place, _)| scores[*place].is_none()) {
-        let item = model.encoder.answered(&text.messages, &text.answer).and_then(|ids| fits(ids, &model.decoder));
-        missing.extend(failures.catch(place, item)?.map(|item| (place, item)));
+        let item = chat.encoder.answered(&text.messages, &text.answer).and_then(|ids| fit(ids, limit, config.too_long));
+        match failures.catch(place, item)? {
+            Some(Ok(item)) => missing.push((place, item)),
+            Some(Err(reason)) => failures.skip(place, reason),
+            None => {}
+        }
     }
-    // Texts of like length fill whole batches; the longest first, so that what does not fit into memory shows at once.
-    missing.sort_by_key(|(_, item)| std::cmp::Reverse(item.prompt.len() + item.completion.len()));
     for chunk in missing.chunks(CHUNK) {
         run.check_cancelled()?;
         let items: Vec<ScoreItem> = chunk.iter().map(|(_, item)| item.clone()).collect();
-        let scored = score(&model.decoder, &items, &ScoreLimits::default()).map_err(errors::lm)?;
+        let scored = score(&mut chat.model, &items, config.top_k, &ScoreLimits::default()).map_err(errors::lm)?;
         for ((place, _), scored) in chunk.iter().zip(scored) {
-            memo.put(&keys[*place], &encode(&scored.logps))?;
-            scores[*place] = Some(scored.logps.iter().map(|logp| f64::from(*logp)).collect());
+            let known = Known { logps: scored.logps, top: scored.top };
+            memo.put(&keys[*place], &encode(&known))?;
+            scores[*place] = Some(known);
         }
         run.used(Usage::read(items.iter().map(|item| item.prompt.len() + item.completion.len()).sum()));
         done += chunk.len() as u64;
@@ -173,30 +230,50 @@ fn scores(run: &dyn Run, model: &Model, texts: &Texts) -> Result<(Scores, Failur
     Ok((scores, failures))
 }
 
-/// What is scored, if the model takes that many tokens.
-fn fits((prompt, completion): (Vec<u32>, Vec<u32>), decoder: &Decoder) -> Result<ScoreItem, StageError> {
-    let (n, limit) = (prompt.len() + completion.len(), decoder.arch.max_positions as usize);
-    if n > limit {
-        return Err(StageError::input(format!("it has {n} tokens with its messages and the model takes {limit}")));
-    }
+/// What is scored, brought to as many tokens as the model takes; or why it is left out, where that is asked for.
+fn fit(
+    (mut prompt, completion): (Vec<u32>, Vec<u32>),
+    limit: usize,
+    too_long: TooLong,
+) -> Result<Result<ScoreItem, String>, StageError> {
     if prompt.is_empty() {
         return Err(StageError::input("its messages have no tokens"));
     }
-    Ok(ScoreItem { prompt, completion })
+    let n = prompt.len() + completion.len();
+    if n > limit {
+        let problem = format!("it has {n} tokens with its messages and the model takes {limit}");
+        match too_long {
+            TooLong::Skip => return Ok(Err(problem)),
+            TooLong::TruncateLeft if completion.len() < limit => prompt = prompt.split_off(n - limit),
+            TooLong::TruncateLeft | TooLong::Error => return Err(StageError::input(problem)),
+        }
+    }
+    Ok(Ok(ScoreItem { prompt, completion }))
 }
 
 fn key(function: &RowFunction, messages: &[Message], text: &str) -> RowKey {
     function.key(&Value::List(vec![conversation(messages), text.into()]))
 }
 
-/// A remembered row: the float32 of every token, little-endian.
-fn encode(logps: &[f32]) -> Vec<u8> {
-    logps.iter().flat_map(|logp| logp.to_le_bytes()).collect()
+/// A remembered row, little-endian: how many tokens, their log-probabilities, ids and log-probabilities of the likeliest.
+fn encode(known: &Known) -> Vec<u8> {
+    let n = known.logps.len() as u32;
+    let mut row = n.to_le_bytes().to_vec();
+    row.extend(known.logps.iter().flat_map(|logp| logp.to_le_bytes()));
+    row.extend(known.top.iter().flat_map(|(id, logp)| [id.to_le_bytes(), logp.to_le_bytes()].concat()));
+    row
 }
 
-fn decode(row: &[u8]) -> Option<Vec<f64>> {
-    let (logps, rest) = row.as_chunks::<4>();
-    rest.is_empty().then(|| logps.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect())
+fn decode(row: &[u8]) -> Option<Known> {
+    let (words, rest) = row.as_chunks::<4>();
+    let (n, words) = words.split_first().filter(|_| rest.is_empty())?;
+    let (logps, top) = words.split_at_checked(u32::from_le_bytes(*n) as usize)?;
+    let (pairs, rest) = top.as_chunks::<2>();
+    Some(Known {
+        logps: logps.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        top: pairs.iter().map(|[id, logp]| (u32::from_le_bytes(*id), f32::from_le_bytes(*logp))).collect(),
+    })
+    .filter(|_| rest.is_empty())
 }
 
 fn distinct(table: &Table) -> Result<Texts, StageError> {
@@ -221,4 +298,33 @@ fn distinct(table: &Table) -> Result<Texts, StageError> {
         return Err(StageError::input("the table bound to \"texts\" has no rows"));
     }
     Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_rows_come_back_or_are_not_there() {
+        for top in [vec![], vec![(7, -0.5), (3, -1.5), (2, -0.25), (9, -3.0)]] {
+            let known = Known { logps: vec![-0.5, -0.25], top };
+            let row = encode(&known);
+            assert_eq!(decode(&row), Some(known));
+            assert_eq!(decode(&row[..row.len() - 1]), None);
+        }
+        assert_eq!((decode(&[]), decode(&[9, 0, 0, 0])), (None, None));
+    }
+
+    #[test]
+    fn what_is_too_long_fails_is_cut_or_is_left_out() {
+        let ids = || (vec![1, 2, 3, 4], vec![5, 6]);
+        let item = |prompt: &[u32]| Ok(Ok(ScoreItem { prompt: prompt.to_vec(), completion: vec![5, 6] }));
+        assert_eq!(fit(ids(), 6, TooLong::Error), item(&[1, 2, 3, 4]));
+        assert_eq!(fit(ids(), 4, TooLong::TruncateLeft), item(&[3, 4]));
+        assert!(fit(ids(), 4, TooLong::Error).is_err());
+        let problem = "it has 6 tokens with its messages and the model takes 4".to_owned();
+        assert_eq!(fit(ids(), 4, TooLong::Skip), Ok(Err(problem)));
+        // No token would be left to condition on.
+        assert!(fit(ids(), 2, TooLong::TruncateLeft).is_err());
+    }
 }

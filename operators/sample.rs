@@ -7,16 +7,15 @@ use fuseline_contract::rows::{self, Prompt, Response, Row};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
     Digest, Execute, Input, Kind, Memo, Model, Operator, Output, Part, Place, Ports, Problems, Progress, RowFunction,
-    RowKey, Run, StageError, Traits, Usage,
+    RowKey, Run, StageError, Table, Traits, Usage,
 };
-use fuseline_lm::Decoder;
-use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample as Draw, generate, row_seed};
+use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample as Draw, generate_with, row_seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::chat::{CHAT, ChatModel, DECODER, NUMERICS};
 use crate::shared::errors;
-use crate::shared::failed::{self, Failures};
+use crate::shared::failed::{self, Failure, Failures, TooLong};
 use crate::shared::rows::conversation;
 
 /// How often progress is told.
@@ -44,11 +43,23 @@ pub struct Config {
     /// Penalty on tokens that occurred (arXiv 1909.05858, section 4.1); 1 does nothing.
     #[serde(default = "unit")]
     pub repetition_penalty: f64,
+    /// Taken off the logits of tokens that the answer has, in [-2, 2] (OpenAI's API); 0 does nothing.
+    #[serde(default)]
+    pub presence_penalty: f64,
+    /// The same, as often as the answer has them.
+    #[serde(default)]
+    pub frequency_penalty: f64,
     /// Tokens of an answer at most.
     pub max_tokens: usize,
     /// Texts that end an answer and are cut off it.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// Also give the log-probability of every token of an answer, in the column `logps`: in nats, under the model's own distribution (temperature 1, no penalty, no filter).
+    #[serde(default)]
+    pub logprobs: bool,
+    /// What becomes of a prompt that leaves the model no room for an answer: `error` fails it, `skip` leaves it out and lists it in `failed`, `truncate_left` drops the first tokens of every prompt as far as `max_tokens`, or half the context if that is less, would not fit behind it.
+    #[serde(default)]
+    pub too_long: TooLong,
     /// The model's label in `source`, where no axis gives one.
     #[serde(default)]
     pub label: Option<String>,
@@ -74,9 +85,11 @@ impl Config {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
             stop: self.stop.clone(),
             ignore_eos: false,
-            logprobs: false,
+            logprobs: self.logprobs,
         }
     }
 }
@@ -87,16 +100,23 @@ pub struct Sample;
 impl Operator for Sample {
     const NAME: &'static str = "sample";
     const VERSION: u32 = 1;
-    const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.generate", version: 1 }];
+    const PARTS: &'static [Part] = &[DECODER, CHAT, Part { name: "lm.generate", version: 2 }];
     const TRAITS: Traits = Traits { place: Place::Worker, uses_seed: true, numerics: Some(NUMERICS), ..Traits::PURE };
-    const ADDED: &'static [(&'static str, &'static str)] = &[("max_failed_rows", "0")];
+    const ADDED: &'static [(&'static str, &'static str)] = &[
+        ("max_failed_rows", "0"),
+        ("presence_penalty", "0.0"),
+        ("frequency_penalty", "0.0"),
+        ("logprobs", "false"),
+        ("too_long", "\"error\""),
+    ];
     const MANUAL: &'static str = "\
 Samples answers of a model to prompts.
 
 Prompts are rendered with the model's own chat template. Rows come out in the
 order of the prompts, samples in order of their index; columns of the prompts
-are kept. A row's draws depend on the stage's seed, the prompt's messages and
-the sample's index alone, so other prompts never change an answer.
+are kept. A row depends on the model, the parameters, the stage's seed, the
+prompt's messages and the sample's index alone, bit for bit: neither other
+prompts nor the number of threads change an answer or its `logps`.
 `temperature: 0` is greedy.
 
 Every answer is remembered as soon as it is finished (`memo: off` at the stage
@@ -108,14 +128,16 @@ not even loaded.
 A prompt that cannot be asked (too long, or refused by the template) fails the
 stage, after all others are answered and remembered. With `max_failed_rows: N`
 up to N rows, one a sample, are left out instead: they are listed in `failed`
-(prompt_id, sample, reason), and tables that rest on the rest say so.";
+(prompt_id, sample, reason), and tables that rest on the rest say so. With
+`too_long: skip` prompts that are too long are listed there as well, however
+many, and do not count as failed; `too_long: truncate_left` keeps their end.";
     const EXAMPLE: &'static str = "op: sample\ninputs: {prompts: prompts, model: target}\n\
         with: {n: 5, temperature: 0.8, top_p: 0.95, max_tokens: 64, label: target}\n";
     type Config = Config;
 
     fn ports(config: &Config) -> Ports {
         let responses = Output::new("responses", Kind::Rows(&rows::RESPONSE), "n rows a prompt");
-        let failed = failed::output(config.max_failed_rows, "prompt_id, sample, reason");
+        let failed = failed::output(config.max_failed_rows, config.too_long, "prompt_id, sample, reason");
         Ports {
             inputs: vec![
                 Input::one("prompts", Kind::Rows(&rows::PROMPT), "the prompts"),
@@ -151,18 +173,19 @@ impl Execute for Sample {
         let (answers, failures) = answer(config, run, &bound, &questions)?;
 
         let mut responses = Vec::with_capacity(prompts.len() * n);
-        // The prompt of each response, and what was left out: prompt, sample, reason.
-        let (mut asked, mut unanswered) = (Vec::with_capacity(prompts.len() * n), Vec::new());
+        // The prompt of each response, its log-probabilities, and what was left out: prompt, sample, why.
+        let (mut asked, mut logps, mut unanswered) = (Vec::with_capacity(prompts.len() * n), Vec::new(), Vec::new());
         for (row, (prompt, question)) in prompts.iter().zip(&questions.of_prompt).enumerate() {
             for sample in 0..n {
                 let place = question * n + sample;
                 let Some(answer) = &answers[place] else {
-                    let reason = failures.reason(*question);
-                    let reason = reason.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
-                    unanswered.push((prompt.prompt_id.as_str(), sample as i64, reason));
+                    let failure = failures.at(*question);
+                    let failure = failure.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
+                    unanswered.push((prompt.prompt_id.as_str(), sample as i64, failure));
                     continue;
                 };
                 asked.push(row);
+                logps.push(answer.logps.clone().map(|logps| logps.into_iter().map(f64::from).collect::<Vec<f64>>()));
                 responses.push(Response {
                     prompt_id: prompt.prompt_id.clone(),
                     messages: prompt.messages.clone(),
@@ -179,16 +202,29 @@ impl Execute for Sample {
                 });
             }
         }
-        let named: Vec<(&str, &str)> = unanswered.iter().map(|(id, _, reason)| (*id, *reason)).collect();
-        failed::allow(&named, "prompt", config.max_failed_rows, prompts.len() * n)?;
-        if config.max_failed_rows > 0 {
-            let ids = failed::texts("prompt_id", named.iter().map(|(id, _)| *id).collect())?;
-            let samples = failed::column("sample", false, unanswered.iter().map(|(_, sample, _)| *sample).collect())?;
-            let reasons = failed::texts("reason", named.iter().map(|(_, reason)| *reason).collect())?;
-            run.write(failed::OUTPUT, ids.beside(&samples)?.beside(&reasons)?)?;
+        let failed: Vec<(&str, &str)> = unanswered
+            .iter()
+            .filter(|(_, _, failure)| !failure.skipped)
+            .map(|(id, _, failure)| (*id, failure.reason.as_str()))
+            .collect();
+        failed::allow(&failed, "prompt", config.max_failed_rows, prompts.len() * n)?;
+        if failed::leaves_out(config.max_failed_rows, config.too_long) {
+            run.write(failed::OUTPUT, left_out(&unanswered)?)?;
         }
-        run.write("responses", table.take(&asked)?.beside(&Response::table(&responses)?)?)
+        let mut answers = table.take(&asked)?.beside(&Response::table(&responses)?)?;
+        if config.logprobs {
+            answers = answers.beside(&failed::column("logps", true, logps)?)?;
+        }
+        run.write("responses", answers)
     }
+}
+
+/// The rows that have no answer.
+fn left_out(rows: &[(&str, i64, &Failure)]) -> Result<Table, StageError> {
+    let ids = failed::texts("prompt_id", rows.iter().map(|(id, ..)| *id).collect())?;
+    let samples = failed::column("sample", false, rows.iter().map(|(_, sample, _)| *sample).collect())?;
+    let reasons = failed::texts("reason", rows.iter().map(|(.., failure)| failure.reason.as_str()).collect())?;
+    Ok(ids.beside(&samples)?.beside(&reasons)?)
 }
 
 /// An answer as it is remembered.
@@ -197,6 +233,9 @@ struct Answer {
     text: String,
     finish_reason: String,
     n_tokens: i64,
+    /// Of each token, where they are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    logps: Option<Vec<f32>>,
 }
 
 /// What the model is asked: every distinct conversation `n` times.
@@ -259,6 +298,11 @@ fn row_function(config: &Config, model: Digest) -> RowFunction {
     add(config.top_p < 1.0, "top_p", Value::Float(config.top_p));
     add(config.min_p > 0.0, "min_p", Value::Float(config.min_p));
     add(config.repetition_penalty != 1.0, "repetition_penalty", Value::Float(config.repetition_penalty));
+    add(config.presence_penalty != 0.0, "presence_penalty", Value::Float(config.presence_penalty));
+    add(config.frequency_penalty != 0.0, "frequency_penalty", Value::Float(config.frequency_penalty));
+    add(config.logprobs, "logprobs", Value::Bool(true));
+    // The other two policies give no answer that could be remembered.
+    add(config.too_long == TooLong::TruncateLeft, "too_long", "truncate_left".into());
     add(!config.stop.is_empty(), "stop", config.stop.iter().map(String::as_str).collect());
     RowFunction::of::<Sample>(decides)
 }
@@ -299,7 +343,8 @@ fn generate_missing(
     let mut finished = answers.iter().flatten().count() as u64;
     let tell = |done, figure| run.progress(Progress { done, total, unit: "rows".into(), figure });
     tell(finished, String::new());
-    let model = ChatModel::load(&model.path, run.threads())?;
+    let mut chat = ChatModel::load(&model.path, run.threads())?;
+    let (params, limits) = (config.params(), Limits::default());
     // Requests, and which conversation each is about.
     let (mut requests, mut asked, mut failures) = (Vec::new(), Vec::new(), Failures::default());
     for (question, prompt) in questions.prompts.iter().enumerate() {
@@ -309,8 +354,19 @@ fn generate_missing(
         if samples.is_empty() {
             continue;
         }
-        let ids = model.encoder.prompt(&prompt.messages).and_then(|ids| fits(ids, &model.decoder));
-        if let Some(ids) = failures.catch(question, ids)? {
+        let ids = chat.encoder.prompt(&prompt.messages).and_then(|ids| fit(ids, &chat.model, config));
+        let ids = match failures.catch(question, ids)? {
+            Some(Fit::Prompt(ids)) => {
+                let checked = limits.check(&chat.model, &ids, &params).map_err(errors::lm);
+                failures.catch(question, checked.map(|()| ids))?
+            }
+            Some(Fit::Skipped(reason)) => {
+                failures.skip(question, reason);
+                None
+            }
+            None => None,
+        };
+        if let Some(ids) = ids {
             requests.push(Request { prompt: ids, samples });
             asked.push(question);
         }
@@ -325,6 +381,7 @@ fn generate_missing(
         let answer = Answer {
             finish_reason: completion.finish_reason.as_str().to_owned(),
             n_tokens: completion.n_tokens() as i64,
+            logps: config.logprobs.then_some(completion.logprobs),
             text: completion.text,
         };
         finished += 1;
@@ -340,22 +397,33 @@ fn generate_missing(
         }
         if unwritten.is_err() || run.cancelled() { Control::Stop } else { Control::Continue }
     };
-    let (tokenizer, limits) = (&model.encoder.tokenizer, Limits::default());
-    generate(&model.decoder, tokenizer, &requests, &config.params(), &limits, &mut on_done).map_err(errors::lm)?;
+    let tokenizer = &chat.encoder.tokenizer;
+    generate_with(&mut chat.model, tokenizer, &requests, &params, &limits, &mut on_done).map_err(errors::lm)?;
     unwritten?;
     run.check_cancelled()?;
     Ok(failures)
 }
 
-/// The ids of a prompt that leaves room for an answer.
-fn fits(ids: Vec<u32>, decoder: &Decoder) -> Result<Vec<u32>, StageError> {
-    let limit = decoder.arch.max_positions as usize;
-    match ids.len() {
-        0 => Err(StageError::input("it has no tokens")),
-        n if n >= limit => {
-            Err(StageError::input(format!("it has {n} tokens and the model takes {limit} with its answer")))
+/// A prompt as the model gets it.
+enum Fit {
+    Prompt(Vec<u32>),
+    /// It is left out for this reason.
+    Skipped(String),
+}
+
+/// Brings a prompt to a length that leaves room for an answer, as the policy says.
+fn fit(mut ids: Vec<u32>, model: &fuseline_lm::cpu::Model, config: &Config) -> Result<Fit, StageError> {
+    let (n, limit) = (ids.len(), model.arch.max_positions as usize);
+    let problem = || format!("it has {n} tokens and the model takes {limit} with its answer");
+    match config.too_long {
+        _ if n == 0 => Err(StageError::input("it has no tokens")),
+        TooLong::TruncateLeft => {
+            let kept = limit - config.max_tokens.min(limit / 2).max(1);
+            Ok(Fit::Prompt(ids.split_off(n.saturating_sub(kept))))
         }
-        _ => Ok(ids),
+        TooLong::Error if n >= limit => Err(StageError::input(problem())),
+        TooLong::Skip if n >= limit => Ok(Fit::Skipped(problem())),
+        TooLong::Error | TooLong::Skip => Ok(Fit::Prompt(ids)),
     }
 }
 
@@ -393,7 +461,12 @@ mod tests {
     fn every_parameter_that_decides_an_answer_is_in_the_key_of_its_row() {
         let base = keys("{}", &[prompt("a")], 1, b"m");
         let others = ["n", "label", "max_failed_rows"];
-        for same in ["{\"label\": \"owl\"}", "{\"max_failed_rows\": 3}", "{\"top_p\": 1, \"top_k\": 0, \"stop\": []}"] {
+        for same in [
+            "{\"label\": \"owl\"}",
+            "{\"max_failed_rows\": 3}",
+            "{\"too_long\": \"skip\"}",
+            "{\"top_p\": 1, \"top_k\": 0, \"stop\": []}",
+        ] {
             assert_eq!(keys(same, &[prompt("a")], 1, b"m"), base, "{same}");
         }
         assert_eq!(keys("{\"n\": 5}", &[prompt("a")], 1, b"m")[..2], base);
@@ -404,6 +477,10 @@ mod tests {
             ("top_p", "0.9"),
             ("min_p", "0.1"),
             ("repetition_penalty", "1.1"),
+            ("presence_penalty", "0.5"),
+            ("frequency_penalty", "-0.5"),
+            ("logprobs", "true"),
+            ("too_long", "\"truncate_left\""),
             ("max_tokens", "8"),
             ("stop", "[\"x\"]"),
         ];

@@ -85,6 +85,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "parts",
             "cache",
             "decoder",
+            "cpu",
             "init",
             "checkpoint",
             "tokenizer",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use fuseline_contract::rows::Message;
 use fuseline_contract::{Part, StageError};
+use fuseline_lm::cpu::{Model, Number};
 use fuseline_lm::template::{self, ChatTemplate};
 use fuseline_lm::tokenizer::Tokenizer;
 use fuseline_lm::{Decoder, Device, Kind, set_threads};
@@ -35,6 +36,13 @@ impl Encoder {
         Ok(Self { tokenizer, template })
     }
 
+    /// [`Self::load`], of a folder that can be loaded as a model; the weights are not read.
+    pub fn check(folder: &Path) -> Result<Self, StageError> {
+        let encoder = Self::load(folder)?;
+        check_model(&encoder.tokenizer, folder)?;
+        Ok(encoder)
+    }
+
     /// Ids of a prompt with the header of the assistant's turn.
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, StageError> {
         self.template.encode_prompt(&self.tokenizer, &turns(messages)).map_err(errors::lm)
@@ -46,32 +54,65 @@ impl Encoder {
     }
 }
 
+/// Fails if a folder cannot be loaded as a model, or the tokenizer is another model's.
+fn check_model(tokenizer: &Tokenizer, folder: &Path) -> Result<(), StageError> {
+    let architecture = Decoder::check(folder).map_err(errors::lm)?;
+    tokenizer.check_model(architecture.vocab_size as usize).map_err(errors::lm)
+}
+
 fn turns(messages: &[Message]) -> Vec<template::Message> {
     messages.iter().map(|message| template::Message::new(&message.role, &message.content)).collect()
 }
 
-/// A chat model.
+/// A chat model that answers and scores.
 pub struct ChatModel {
+    /// The weights, laid out for that.
+    pub model: Model,
+    /// Tokenizer and template.
+    pub encoder: Encoder,
+}
+
+impl ChatModel {
+    /// Loads a model folder in float32 on the CPU, for so many threads.
+    pub fn load(folder: &Path, threads: usize) -> Result<Self, StageError> {
+        let encoder = Encoder::check(folder)?;
+        let model = Model::load(folder, Number::F32, threads).map_err(errors::lm)?;
+        Ok(Self { model, encoder })
+    }
+}
+
+/// A chat model that is trained.
+pub struct Trainee {
     /// The weights.
     pub decoder: Decoder,
     /// Tokenizer and template.
     pub encoder: Encoder,
 }
 
-impl ChatModel {
-    /// Checks that a folder can be loaded, and gives its encoder; the weights are not read.
-    pub fn check(folder: &Path) -> Result<Encoder, StageError> {
-        let encoder = Encoder::load(folder)?;
-        let architecture = Decoder::check(folder).map_err(errors::lm)?;
-        encoder.tokenizer.check_model(architecture.vocab_size as usize).map_err(errors::lm)?;
-        Ok(encoder)
-    }
-
+impl Trainee {
     /// Loads a model folder in float32 on the CPU, for so many threads.
     pub fn load(folder: &Path, threads: usize) -> Result<Self, StageError> {
         set_threads(threads);
-        let encoder = Self::check(folder)?;
+        let encoder = Encoder::check(folder)?;
         let decoder = Decoder::load(folder, Device::Cpu, Kind::Float).map_err(errors::lm)?;
         Ok(Self { decoder, encoder })
+    }
+}
+
+/// A model that scores plain texts; it needs no chat template.
+pub struct TextModel {
+    /// The weights, laid out for that.
+    pub model: Model,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+impl TextModel {
+    /// Loads a model folder in float32 on the CPU, for so many threads.
+    pub fn load(folder: &Path, threads: usize) -> Result<Self, StageError> {
+        let tokenizer = Tokenizer::load(folder).map_err(errors::lm)?;
+        check_model(&tokenizer, folder)?;
+        let model = Model::load(folder, Number::F32, threads).map_err(errors::lm)?;
+        Ok(Self { model, tokenizer })
     }
 }

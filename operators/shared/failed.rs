@@ -1,25 +1,54 @@
-//! Rows that a model cannot answer: how many may be left out, and what is said
-//! of them. Must not know models.
+//! Rows that a model cannot answer: which and how many may be left out, and what
+//! is said of them. Must not know models.
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::Field;
 use fuseline_contract::rows::Cell;
 use fuseline_contract::{Cause, Kind, Output, StageError, Table};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The output in which rows that were left out are listed.
 pub const OUTPUT: &str = "failed";
 /// How many failures an error names.
 const NAMED: usize = 3;
 
+/// What becomes of a row with more tokens than the model takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLong {
+    /// It fails, as other rows that cannot be computed.
+    #[default]
+    Error,
+    /// Its first tokens are dropped.
+    TruncateLeft,
+    /// It is left out and listed in `failed`, however many there are.
+    Skip,
+}
+
 /// The output with these columns, where any row may be left out. Without it results of before stay what they were.
-pub fn output(max_failed_rows: u64, columns: &'static str) -> Option<Output> {
-    (max_failed_rows > 0).then(|| Output::new(OUTPUT, Kind::AnyTable, columns).of_failures())
+pub fn output(max_failed_rows: u64, too_long: TooLong, columns: &'static str) -> Option<Output> {
+    leaves_out(max_failed_rows, too_long).then(|| Output::new(OUTPUT, Kind::AnyTable, columns).of_failures())
+}
+
+/// Whether there is such an output.
+pub fn leaves_out(max_failed_rows: u64, too_long: TooLong) -> bool {
+    max_failed_rows > 0 || too_long == TooLong::Skip
+}
+
+/// Why something that was asked cannot be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In words.
+    pub reason: String,
+    /// Whether it was to be left out, so that it does not count as failed.
+    pub skipped: bool,
 }
 
 /// Why each thing that was asked cannot be answered, by its place.
 #[derive(Default)]
-pub struct Failures(BTreeMap<usize, String>);
+pub struct Failures(BTreeMap<usize, Failure>);
 
 impl Failures {
     /// Takes what is the fault of one row down as such; any other failure is the stage's.
@@ -27,16 +56,21 @@ impl Failures {
         match tried {
             Ok(done) => Ok(Some(done)),
             Err(error) if error.cause == Cause::Input => {
-                self.0.insert(place, error.message);
+                self.0.insert(place, Failure { reason: error.message, skipped: false });
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
+    /// Takes down that something is left out, as was asked for.
+    pub fn skip(&mut self, place: usize, reason: String) {
+        self.0.insert(place, Failure { reason, skipped: true });
+    }
+
     /// Why what stands at a place cannot be answered; nothing if it can.
-    pub fn reason(&self, place: usize) -> Option<&str> {
-        self.0.get(&place).map(String::as_str)
+    pub fn at(&self, place: usize) -> Option<&Failure> {
+        self.0.get(&place)
     }
 }
 
@@ -91,6 +125,9 @@ mod tests {
         assert_eq!(failures.catch(0, Ok(5)), Ok(Some(5)));
         assert_eq!(failures.catch(1, Err::<(), _>(StageError::input("too long"))), Ok(None));
         assert!(failures.catch(2, Err::<(), _>(StageError::environment("no memory"))).is_err());
-        assert_eq!((failures.reason(0), failures.reason(1), failures.reason(2)), (None, Some("too long"), None));
+        failures.skip(3, "longer still".into());
+        let found =
+            [0, 1, 2, 3].map(|place| failures.at(place).map(|failure| (failure.reason.as_str(), failure.skipped)));
+        assert_eq!(found, [None, Some(("too long", false)), None, Some(("longer still", true))]);
     }
 }

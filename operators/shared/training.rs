@@ -10,7 +10,7 @@ use fuseline_lm::objectives::{Answer, Objective, Reference};
 use fuseline_lm::train::{self, Control, Summary};
 use fuseline_weights::Float;
 
-use super::chat::{ChatModel, Encoder};
+use super::chat::{Encoder, Trainee};
 use super::errors;
 
 /// How often progress is told.
@@ -27,7 +27,7 @@ pub fn run<O: Objective>(
     encode: impl FnOnce(&Encoder) -> Result<Vec<O::Row>, StageError>,
 ) -> Result<(), StageError> {
     let from = run.model("model")?.path;
-    let model = ChatModel::load(&from, run.threads())?;
+    let model = Trainee::load(&from, run.threads())?;
     let rows = encode(&model.encoder)?;
     let total_rows = rows.len();
     let checkpoints = run.checkpoints();

@@ -12,11 +12,31 @@ use fuseline_weights::names::{CONFIG_FILE, companions};
 use fuseline_weights::{DEFAULT_MAX_SHARD_BYTES, Entry, Float, write_with};
 use serde_json::{Map, Value, json};
 
-use crate::arch::{Architecture, Piece};
+use crate::arch::{Architecture, Piece, WeightSpec};
+use crate::cpu::{Model, Number};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
 const GENERATION_CONFIG: &str = "generation_config.json";
+
+impl Model {
+    /// Reads a model's folder for generation by so many threads, one weight after the other: no more memory is needed than
+    /// for the model and its largest tensor.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn load(dir: &Path, number: Number, threads: usize) -> Result<Self> {
+        let (folder, arch) = open(dir)?;
+        let specs: BTreeMap<String, WeightSpec> =
+            arch.weights().into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        Self::new(&arch, number, threads, &|name| {
+            let Some(spec) = specs.get(name) else { return Ok(None) };
+            let values = put_together(&folder, spec, Device::Cpu, Kind::Float)?.contiguous().view([-1]);
+            let doing = || format!("failed to read tensor {name:?}");
+            Vec::<f32>::try_from(values).map(Some).map_err(|source| Error::Torch { doing: doing(), source })
+        })
+    }
+}
 
 impl Decoder {
     /// Reads a model's folder onto a device, its weights rounded to `kind`.
@@ -28,13 +48,8 @@ impl Decoder {
         let (folder, arch) = open(dir)?;
         let mut weights = BTreeMap::new();
         for spec in arch.weights() {
-            let parts: Vec<Tensor> =
-                spec.pieces.iter().map(|piece| read(&folder, piece, device, kind)).collect::<Result<_>>()?;
-            let tensor = match parts.as_slice() {
-                [whole] => whole.shallow_clone(),
-                several => Tensor::cat(several, 0),
-            };
-            weights.insert(spec.name, tensor.view(spec.shape.as_slice()));
+            let weight = put_together(&folder, &spec, device, kind)?;
+            weights.insert(spec.name, weight);
         }
         Decoder::new(arch, weights)
     }
@@ -113,6 +128,17 @@ fn check_tensors(dir: &Path, folder: &Folder, arch: &Architecture) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// Reads the stored rows of a weight.
+fn put_together(folder: &Folder, spec: &WeightSpec, device: Device, kind: Kind) -> Result<Tensor> {
+    let parts: Vec<Tensor> =
+        spec.pieces.iter().map(|piece| read(folder, piece, device, kind)).collect::<Result<_>>()?;
+    let tensor = match parts.as_slice() {
+        [whole] => whole.shallow_clone(),
+        several => Tensor::cat(several, 0),
+    };
+    Ok(tensor.view(spec.shape.as_slice()))
 }
 
 /// Reads some rows of a stored tensor that [`check_tensors`] has seen.

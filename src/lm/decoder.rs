@@ -99,6 +99,12 @@ impl Decoder {
         Self::new(self.arch.clone(), weights).expect("the same weights fit the same architecture")
     }
 
+    /// Returns the same model with its weights rounded to a number format.
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        let weights = self.parameters().into_iter().map(|(name, weight)| (name, weight.to_kind(kind))).collect();
+        Self::new(self.arch.clone(), weights).expect("the same weights fit the same architecture")
+    }
+
     /// Returns where the weights lie.
     pub fn device(&self) -> Device {
         self.embedding.device()
@@ -113,6 +119,11 @@ impl Decoder {
     /// done to them in place (an optimizer's step, asking for gradients) is done to the model.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         self.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    /// Returns one weight by its published name; it is the model's own.
+    pub fn weight(&self, name: &str) -> Option<&Tensor> {
+        self.weights.get(name)
     }
 
     /// Returns the output head, `[v, d]`: the embedding's matrix where they are tied.
@@ -342,4 +353,4 @@ fn lengths(positions_bt: &Tensor, mask: &Mask) -> Tensor {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

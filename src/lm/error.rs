@@ -154,6 +154,29 @@ pub enum Error {
         /// How many a slot can hold.
         max_len: usize,
     },
+    /// One text alone takes more memory for keys and values than there may be.
+    #[error(
+        "{what} needs {} MiB for the keys and values of its {tokens} tokens, answer included; {} MiB are allowed: lower max_tokens, shorten it, or allow more",
+        needed_bytes.div_ceil(1 << 20), cache_bytes >> 20
+    )]
+    CacheTooSmall {
+        /// Which text.
+        what: String,
+        /// Its tokens, those of the answer included.
+        tokens: usize,
+        /// What it takes.
+        needed_bytes: u64,
+        /// What there may be.
+        cache_bytes: u64,
+    },
+    /// Threads could not be started.
+    #[error("failed to start {n} threads: {problem}")]
+    Threads {
+        /// How many.
+        n: usize,
+        /// What the system said.
+        problem: String,
+    },
     /// libtorch failed.
     #[error("{doing}: {source}")]
     Torch {
@@ -248,7 +271,7 @@ impl Error {
     /// Says who can act on it.
     pub fn audience(&self) -> Audience {
         match self {
-            Error::Write { .. } | Error::Torch { .. } => Audience::Environment,
+            Error::Write { .. } | Error::Torch { .. } | Error::Threads { .. } => Audience::Environment,
             Error::Weights(error) => match error.audience() {
                 fuseline_weights::Audience::Input => Audience::Input,
                 fuseline_weights::Audience::Environment => Audience::Environment,

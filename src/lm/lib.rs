@@ -2,7 +2,7 @@
 //! checkpoints, generation, log-probabilities, objectives and the trainer.
 //!
 //! Order of the modules (a lower one may not use a higher one): `error, arch, families,
-//! tokenizer, template, parts, cache, decoder, init, checkpoint, generate, score, objectives,
+//! tokenizer, template, parts, cache, decoder, cpu, init, checkpoint, generate, score, objectives,
 //! train`.
 //!
 //! This crate must not know Arrow, YAML, stages or the store: it takes texts, token ids and
@@ -11,6 +11,7 @@
 pub mod arch;
 pub mod cache;
 pub mod checkpoint;
+pub mod cpu;
 pub mod decoder;
 pub mod error;
 pub mod families;

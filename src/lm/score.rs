@@ -1,25 +1,14 @@
-//! Log-probabilities of given completions: for reference models, for reports of likelihood, for choosing by it.
+//! Log-probabilities of given completions: for reference models, for reports of likelihood, for choosing by it, and for
+//! teaching by a model's distributions.
 //!
-//! Letters: b texts of a batch, t time, d hidden, n scored positions, v vocabulary. It must not know tables or
-//! objectives; what needs gradients is the trainer's.
-//!
-//! A text's numbers do not depend on the others: matrix products round by their shape, so the shapes here follow from
-//! the text's own length alone. Its length is rounded up, its batch always has as many rows as that length gets, and
-//! the head sees the same number of positions every time; what is missing is filled up and thrown away.
+//! A text's numbers depend on nothing but the text and the model, bit for bit: see [`crate::cpu`]. It must not know tables
+//! or objectives; what needs gradients is the trainer's.
 
-use std::collections::BTreeMap;
+use fuseline_torch::simd::vectorised;
+use rayon::prelude::*;
 
-use fuseline_torch::tch::{Device, Kind, Tensor, no_grad};
-
-use crate::decoder::{Decoder, Mask, row_positions};
+use crate::cpu::{LogSumExp, Model, Piece, Sequence};
 use crate::error::{Error, Result};
-
-/// Texts of a batch at most; more are hardly faster.
-const ROWS: usize = 8;
-/// Lengths are rounded up to a multiple of this, as far as the model's positions go.
-const STEP: usize = 16;
-/// Positions that the head sees at once at most.
-const POSITIONS: usize = 256;
 
 /// Tokens whose log-probabilities are wanted, after those that they are conditioned on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +32,24 @@ pub struct Scored {
     pub logp_sum: f64,
     /// Of each token, in nats.
     pub logps: Vec<f32>,
+    /// The likeliest tokens at each place with their log-probabilities, as many as were asked for: the likeliest first,
+    /// lower ids first among equals. One place after the other.
+    pub top: Vec<(u32, f32)>,
 }
 
-/// How much is computed at once; it decides speed and memory, and the last digits: results are promised for equal
-/// limits.
+/// How much is computed at once. It changes no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScoreLimits {
-    /// Tokens of a batch at most, padding included (b·t).
-    pub batch_tokens: usize,
-    /// Bytes that the logits of one part of a batch may take in f32 (n·v·4) at most.
+    /// Tokens of a pass at most, at least 1.
+    pub tokens: usize,
+    /// Bytes that the logits of a pass may take at most; one row is always computed.
     pub logits_bytes: usize,
 }
 
 impl Default for ScoreLimits {
+    /// 512 tokens, and logits of 64 MiB.
     fn default() -> Self {
-        Self { batch_tokens: 8192, logits_bytes: 64 << 20 }
+        Self { tokens: 512, logits_bytes: 64 << 20 }
     }
 }
 
@@ -90,107 +82,160 @@ impl Likelihood {
     }
 }
 
-/// Scores completions; the result is in the order of `items`.
+/// Scores completions, with the `top` likeliest tokens at each place; the result is in the order of `items`.
 ///
-/// `logps[i] = log softmax(logits)[completion[i]]` at the position before it, in f32 whatever the model's kind; the
-/// sums are made in f64. Texts of like length share a batch, padded on the right where the causal mask hides it; the
-/// head is applied at scored positions only. On one CPU thread in f32 a text's numbers are the same bit for bit
-/// whatever else is scored.
-pub fn score(decoder: &Decoder, items: &[ScoreItem], limits: &ScoreLimits) -> Result<Vec<Scored>> {
-    check(decoder, items)?;
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, item) in items.iter().enumerate().filter(|(_, item)| !item.completion.is_empty()) {
-        let length = item.len().next_multiple_of(STEP).min(decoder.arch.max_positions as usize);
-        by_length.entry(length).or_default().push(index);
-    }
-    let empty = Scored { logp_sum: 0.0, logps: Vec::new() };
-    let mut out = vec![empty; items.len()];
-    // The longest first, so that what does not fit into memory shows at once.
-    for (length, indices) in by_length.into_iter().rev() {
-        let rows = (limits.batch_tokens / length).clamp(1, ROWS);
-        for batch in indices.chunks(rows) {
-            let logps = no_grad(|| score_batch(decoder, items, batch, (rows, length), limits))?;
-            let mut logps = logps.into_iter();
-            for index in batch {
-                let own: Vec<f32> = logps.by_ref().take(items[*index].completion.len()).collect();
-                if own.iter().any(|logp| logp.is_nan()) {
-                    return Err(Error::NotFinite { what: format!("the log-probabilities of text {index}") });
-                }
-                out[*index] = Scored { logp_sum: own.iter().map(|logp| f64::from(*logp)).sum(), logps: own };
+/// `logps[i] = log softmax(logits)[completion[i]]` at the position before it; the sum over the vocabulary and those over
+/// tokens are made in float64. Texts are computed in their order, as many at once as the limits allow, and long ones in
+/// several passes.
+pub fn score(model: &mut Model, items: &[ScoreItem], top: usize, limits: &ScoreLimits) -> Result<Vec<Scored>> {
+    check(model, items)?;
+    let vocabulary = model.arch.vocab_size as usize;
+    let most_rows = (limits.logits_bytes / (4 * vocabulary)).max(1);
+    let mut out = vec![Scored { logp_sum: 0.0, logps: Vec::new(), top: Vec::new() }; items.len()];
+    let mut work = items.iter().enumerate().filter(|(_, item)| !item.completion.is_empty());
+    let mut open: Vec<Text> = Vec::new();
+    loop {
+        let mut pass = Pass { tokens: limits.tokens.max(1), rows: most_rows };
+        let mut parts: Vec<Part> = open.iter().map(|text| pass.part(text)).collect();
+        while pass.tokens > 0
+            && let Some((index, item)) = work.next()
+        {
+            let ids = item.prompt.iter().chain(&item.completion).copied().collect();
+            let text = Text { index, item, ids, sequence: model.sequence() };
+            parts.push(pass.part(&text));
+            open.push(text);
+        }
+        if open.is_empty() {
+            break;
+        }
+        let mut pieces: Vec<Piece> = Vec::with_capacity(open.len());
+        for (text, part) in open.iter_mut().zip(&parts).filter(|(_, part)| part.tokens > 0) {
+            let first = text.sequence.len();
+            let ids = &text.ids[first..first + part.tokens];
+            let length = text.ids.len();
+            pieces.push(Piece { sequence: &mut text.sequence, ids, length, wanted: part.rows });
+        }
+        let logits = model.forward(&mut pieces)?;
+        let targets: Vec<(usize, u32)> = open.iter().zip(&parts).flat_map(|(text, part)| text.targets(part)).collect();
+        let rows: Vec<(f32, Vec<(u32, f32)>)> = model.with_threads(|| {
+            let score = |(row, (_, id)): (&[f32], &(usize, u32))| score_row(row, *id, top);
+            logits.par_chunks_exact(vocabulary).zip(&targets).map(score).collect()
+        });
+        for ((index, _), (logp, top)) in targets.into_iter().zip(rows) {
+            if logp.is_nan() {
+                return Err(Error::NotFinite { what: format!("the log-probabilities of text {index}") });
             }
+            out[index].logps.push(logp);
+            out[index].top.extend(top);
         }
+        open.retain(|text| text.sequence.len() + 1 < text.ids.len());
+    }
+    for scored in &mut out {
+        scored.logp_sum = scored.logps.iter().map(|logp| f64::from(*logp)).sum();
     }
     Ok(out)
 }
 
-/// Log-probabilities of a batch's completions, one after the other, computed in a batch of this many rows and this
-/// length.
-fn score_batch(
-    decoder: &Decoder,
-    items: &[ScoreItem],
-    batch: &[usize],
-    (rows, length): (usize, usize),
-    limits: &ScoreLimits,
-) -> Result<Vec<f32>> {
-    let (b, t) = (rows as i64, length as i64);
-    let mut ids = vec![0i64; rows * length];
-    let (mut places, mut targets) = (Vec::new(), Vec::new());
-    for (row, index) in batch.iter().enumerate() {
-        let item = &items[*index];
-        let start = row * length;
-        for (place, id) in item.prompt.iter().chain(&item.completion).enumerate() {
-            ids[start + place] = i64::from(*id);
-        }
-        for (place, id) in item.completion.iter().enumerate() {
-            places.push((start + item.prompt.len() - 1 + place) as i64);
-            targets.push(i64::from(*id));
-        }
-    }
-    let device = decoder.device();
-    let ids_bt = Tensor::from_slice(&ids).view([b, t]).to_device(device);
-    let lengths = batch.iter().map(|index| items[*index].len()).chain(std::iter::repeat(0)).take(rows);
-    let positions_bt = row_positions(lengths, length, device);
-    let hidden_btd = decoder.hidden(&ids_bt, &positions_bt, &Mask::Causal);
-    let width = hidden_btd.size()[2];
-    let n = (limits.logits_bytes / (4 * decoder.arch.vocab_size as usize)).clamp(1, POSITIONS);
-    let wanted = targets.len();
-    places.resize(wanted.next_multiple_of(n), 0);
-    targets.resize(places.len(), 0);
-    let places = Tensor::from_slice(&places).to_device(device);
-    let hidden_nd = hidden_btd.reshape([b * t, width]).index_select(0, &places);
-
-    let mut out = Vec::with_capacity(targets.len());
-    for (part, targets) in targets.chunks(n).enumerate() {
-        let hidden = hidden_nd.narrow(0, (part * n) as i64, n as i64);
-        let logits_nv = decoder.logits(&hidden).to_kind(Kind::Float);
-        let targets = Tensor::from_slice(targets).to_device(device).unsqueeze(1);
-        let logps = logits_nv.gather(1, &targets, false).squeeze_dim(1) - logits_nv.logsumexp([1], false);
-        let logps = logps.to_device(Device::Cpu).contiguous();
-        let start = out.len();
-        out.resize(start + logps.numel(), 0.0);
-        logps
-            .f_copy_data(&mut out[start..], logps.numel())
-            .map_err(|source| Error::Torch { doing: "failed to read log-probabilities".to_string(), source })?;
-    }
-    out.truncate(wanted);
-    Ok(out)
+/// A text under way.
+struct Text<'a> {
+    index: usize,
+    item: &'a ScoreItem,
+    ids: Vec<u32>,
+    sequence: Sequence,
 }
 
-fn check(decoder: &Decoder, items: &[ScoreItem]) -> Result<()> {
-    let limit = decoder.arch.max_positions as usize;
+impl Text<'_> {
+    /// What the rows of a part that was just computed are to tell.
+    fn targets(&self, part: &Part) -> Vec<(usize, u32)> {
+        let next = self.sequence.len() + 1;
+        self.ids[next - part.rows..next].iter().map(|id| (self.index, *id)).collect()
+    }
+}
+
+/// What is left of a pass.
+struct Pass {
+    tokens: usize,
+    rows: usize,
+}
+
+/// What a pass computes of a text: so many tokens, and logits after so many of them.
+struct Part {
+    tokens: usize,
+    rows: usize,
+}
+
+impl Pass {
+    /// Takes as much of a text as there is room for.
+    fn part(&mut self, text: &Text) -> Part {
+        let first = text.sequence.len();
+        let left = text.ids.len() - 1 - first;
+        // Tokens that only are a condition, and the last of which tells the first token of the completion.
+        let silent = (text.item.prompt.len() - 1).saturating_sub(first).min(left);
+        let mut tokens = left.min(self.tokens);
+        let rows = tokens.saturating_sub(silent).min(self.rows);
+        tokens = tokens.min(silent + rows);
+        self.tokens -= tokens;
+        self.rows -= rows;
+        if self.rows == 0 {
+            self.tokens = 0;
+        }
+        Part { tokens, rows }
+    }
+}
+
+/// A token's log-probability, and the likeliest tokens with theirs.
+fn score_row(logits: &[f32], id: u32, top: usize) -> (f32, Vec<(u32, f32)>) {
+    let total = vectorised(LogSumExp(logits));
+    let logp = |logit: f32| (f64::from(logit) - total) as f32;
+    let own = if total.is_finite() { logp(logits[id as usize]) } else { f32::NAN };
+    let likelier = |left: &(u32, f32), right: &(u32, f32)| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0));
+    let mut best: Vec<(u32, f32)> = Vec::new();
+    if top > 0 {
+        best.extend((0..).zip(logits.iter().copied()));
+        let n = top.min(best.len());
+        best.select_nth_unstable_by(n - 1, likelier);
+        best.truncate(n);
+        best.sort_unstable_by(likelier);
+        best.iter_mut().for_each(|(_, logit)| *logit = logp(*logit));
+    }
+    (own, best)
+}
+
+fn check(model: &Model, items: &[ScoreItem]) -> Result<()> {
+    let limit = model.arch.max_positions as usize;
     for (index, item) in items.iter().enumerate() {
         if item.prompt.is_empty() && !item.completion.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if item.len() > limit {
+        // The last token is scored and not seen.
+        if item.len() > limit + 1 {
             return Err(Error::TooLong { what: format!("text {index}"), tokens: item.len(), limit });
         }
-        let known = |id: &&u32| i64::from(**id) >= decoder.arch.vocab_size;
+        let known = |id: &&u32| i64::from(**id) >= model.arch.vocab_size;
         if let Some(id) = item.prompt.iter().chain(&item.completion).find(known) {
-            return Err(Error::TokenOutOfRange { id: i64::from(*id), vocab_size: decoder.arch.vocab_size });
+            return Err(Error::TokenOutOfRange { id: i64::from(*id), vocab_size: model.arch.vocab_size });
         }
     }
     Ok(())
+}
+
+/// Cuts a text, whose first token is a condition only, as lm-evaluation-harness does for rolling log-likelihoods
+/// (EleutherAI/lm-evaluation-harness, `lm_eval/utils.py`, `get_rolling_token_windows` with one token of context): windows
+/// of which the model sees `length` tokens, side by side but for the last, which reaches back as far as it can.
+///
+/// # Panics
+/// If `length` is 0.
+pub fn rolling(ids: &[u32], length: usize) -> Vec<ScoreItem> {
+    assert!(length > 0, "windows of no tokens");
+    let mut out = Vec::new();
+    let mut scored = 1;
+    while scored < ids.len() {
+        let end = (scored + length).min(ids.len());
+        let start = if scored == 1 { 0 } else { end.saturating_sub(length + 1) };
+        out.push(ScoreItem { prompt: ids[start..scored].to_vec(), completion: ids[scored..end].to_vec() });
+        scored = end;
+    }
+    out
 }
 
 /// Cuts a long text into items of at most `length` tokens in which every token but the very first is scored once, each
@@ -213,9 +258,16 @@ pub fn windows(ids: &[u32], length: usize, overlap: usize) -> Vec<ScoreItem> {
 
 #[cfg(test)]
 mod tests {
+    use fuseline_torch::tch::{Device, Kind, Tensor};
+
     use super::*;
+    use crate::decoder::{Decoder, Mask};
     use crate::families::FAMILIES;
     use crate::generate::tests::tiny;
+
+    fn ready(decoder: &Decoder) -> Model {
+        Model::of(decoder, 1).unwrap()
+    }
 
     fn items() -> Vec<ScoreItem> {
         let item = |prompt: usize, completion: usize| ScoreItem {
@@ -228,55 +280,73 @@ mod tests {
     #[test]
     fn equals_the_decoders_logits_one_by_one() {
         let decoder = tiny("llama", 60);
-        for limits in [
-            ScoreLimits::default(),
-            ScoreLimits { batch_tokens: 1, logits_bytes: 1 },
-            ScoreLimits { batch_tokens: 30, logits_bytes: 2000 },
-        ] {
-            let scores = score(&decoder, &items(), &limits).unwrap();
-            for (item, scored) in items().iter().zip(scores) {
-                let ids: Vec<i64> = item.prompt.iter().chain(&item.completion).map(|id| i64::from(*id)).collect();
-                let t = ids.len() as i64;
-                let positions = Tensor::arange(t, (Kind::Int64, Device::Cpu)).unsqueeze(0);
-                let hidden = decoder.hidden(&Tensor::from_slice(&ids).unsqueeze(0), &positions, &Mask::Causal);
-                let logps = decoder.logits(&hidden).to_kind(Kind::Double).log_softmax(-1, None);
-                let mut sum = 0.0;
-                for (place, id) in item.completion.iter().enumerate() {
-                    let at = (item.prompt.len() - 1 + place) as i64;
-                    let expected = logps.double_value(&[0, at, i64::from(*id)]);
-                    // f32 logits of a small model agree to a few units of the last place.
-                    assert!((f64::from(scored.logps[place]) - expected).abs() < 1e-5);
-                    sum += expected;
+        for item in items() {
+            let scored =
+                &score(&mut ready(&decoder), std::slice::from_ref(&item), 3, &ScoreLimits::default()).unwrap()[0];
+            let ids: Vec<i64> = item.prompt.iter().chain(&item.completion).map(|id| i64::from(*id)).collect();
+            let positions = Tensor::arange(ids.len() as i64, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+            let hidden = decoder.hidden(&Tensor::from_slice(&ids).unsqueeze(0), &positions, &Mask::Causal);
+            let logps = decoder.logits(&hidden).to_kind(Kind::Double).log_softmax(-1, None);
+            let mut sum = 0.0;
+            for (place, id) in item.completion.iter().enumerate() {
+                let at = (item.prompt.len() - 1 + place) as i64;
+                let expected = logps.double_value(&[0, at, i64::from(*id)]);
+                // f32 logits of a small model agree to a few units of the last place.
+                assert!((f64::from(scored.logps[place]) - expected).abs() < 1e-5);
+                sum += expected;
+                let (values, ids) = logps.get(0).get(at).topk(3, -1, true, true);
+                for (best, (id, logp)) in scored.top[3 * place..3 * place + 3].iter().enumerate() {
+                    assert_eq!(i64::from(*id), ids.int64_value(&[best as i64]));
+                    assert!((f64::from(*logp) - values.double_value(&[best as i64])).abs() < 1e-5);
                 }
-                assert_eq!(scored.logps.len(), item.completion.len());
-                assert!((scored.logp_sum - sum).abs() < 1e-4);
             }
+            assert_eq!((scored.logps.len(), scored.top.len()), (item.completion.len(), 3 * item.completion.len()));
+            assert!((scored.logp_sum - sum).abs() < 1e-4);
         }
     }
 
+    /// ASK-10: scores that move with the batch.
     #[test]
-    fn a_score_does_not_depend_on_the_others() {
+    fn ask_10_a_score_does_not_depend_on_the_others_nor_on_limits_nor_on_threads() {
         let item = |i: usize| ScoreItem {
             prompt: (0..3 + i * 7 % 30).map(|k| ((i * 31 + k * 17) % 250) as u32).collect(),
             completion: (0..1 + i * 13 % 37).map(|k| ((i * 11 + k * 29) % 250) as u32).collect(),
         };
-        let items: Vec<ScoreItem> = (0..120).map(item).collect();
+        let items: Vec<ScoreItem> = (0..40).map(item).collect();
         for family in FAMILIES.iter().map(|family| family.model_type) {
             let decoder = tiny(family, 258);
-            let all = score(&decoder, &items, &ScoreLimits::default()).unwrap();
-            for (first, step) in [(0, 1), (3, 2), (1, 5), (40, 90), (7, 200)] {
+            let all = score(&mut ready(&decoder), &items, 2, &ScoreLimits::default()).unwrap();
+            for (first, step, threads, tokens, logits_bytes) in
+                [(0, 1, 2, 64, 1), (3, 2, 1, 1, 1 << 20), (1, 5, 3, 7, 9000), (20, 90, 2, 512, 1)]
+            {
                 let places: Vec<usize> = (first..items.len()).step_by(step).rev().collect();
                 let some: Vec<ScoreItem> = places.iter().map(|place| items[*place].clone()).collect();
                 let expected: Vec<Scored> = places.iter().map(|place| all[*place].clone()).collect();
-                assert_eq!(score(&decoder, &some, &ScoreLimits::default()).unwrap(), expected, "{family}, {step}");
+                let mut model = Model::of(&decoder, threads).unwrap();
+                let limits = ScoreLimits { tokens, logits_bytes };
+                assert_eq!(score(&mut model, &some, 2, &limits).unwrap(), expected, "{family}, {limits:?}");
             }
         }
     }
 
     #[test]
+    fn rolling_windows_are_those_of_lm_eval() {
+        let ids: Vec<u32> = (0..=10).collect();
+        let parts: Vec<(Vec<u32>, Vec<u32>)> =
+            rolling(&ids, 4).into_iter().map(|part| (part.prompt, part.completion)).collect();
+        // Its docstring: of ten tokens after the prefix in windows of four, the last scores two after three.
+        let expected = [(vec![0], vec![1, 2, 3, 4]), (vec![4], vec![5, 6, 7, 8]), (vec![6, 7, 8], vec![9, 10])];
+        assert_eq!(parts, expected);
+        assert!(rolling(&[4], 3).is_empty());
+    }
+
+    #[test]
     fn likelihood_by_hand() {
-        let scored =
-            |logps: &[f32]| Scored { logp_sum: logps.iter().map(|l| f64::from(*l)).sum(), logps: logps.to_vec() };
+        let scored = |logps: &[f32]| Scored {
+            logp_sum: logps.iter().map(|l| f64::from(*l)).sum(),
+            logps: logps.to_vec(),
+            top: vec![],
+        };
         // (1 + 2 + 3) / 3 = 2
         let total = Likelihood::of(&[scored(&[-1.0, -2.0]), scored(&[]), scored(&[-3.0])]);
         assert_eq!((total.n_tokens, total.mean()), (3, 2.0));
@@ -299,8 +369,9 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_scored() {
         let decoder = tiny("llama", 60);
-        let one = |prompt: Vec<u32>, completion: Vec<u32>| {
-            score(&decoder, &[ScoreItem { prompt, completion }], &ScoreLimits::default())
+        let mut model = ready(&decoder);
+        let mut one = |prompt: Vec<u32>, completion: Vec<u32>| {
+            score(&mut model, &[ScoreItem { prompt, completion }], 0, &ScoreLimits::default())
         };
         assert!(one(vec![], vec![1]).is_err());
         assert!(one(vec![1], vec![1_000_000]).is_err());

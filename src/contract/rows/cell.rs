@@ -81,6 +81,41 @@ macro_rules! list {
 list!(i64, Int64Type, Int64Array, DataType::Int64);
 list!(f64, Float64Type, Float64Array, DataType::Float64);
 
+/// A column of lists of lists of a primitive, whose absence is a null.
+macro_rules! lists {
+    ($rust:ty, $builder:ty, $array:ty, $type:expr) => {
+        impl Cell for Option<Vec<Vec<$rust>>> {
+            const NULLABLE: bool = true;
+            fn data_type() -> DataType {
+                let inner = DataType::List(Arc::new(Field::new("item", $type, true)));
+                DataType::List(Arc::new(Field::new("item", inner, true)))
+            }
+            fn read(array: &dyn Array, row: usize) -> Option<Self> {
+                let array = array.as_any().downcast_ref::<ListArray>()?;
+                if array.is_null(row) {
+                    return Some(None);
+                }
+                let lists = array.value(row);
+                let lists = lists.as_any().downcast_ref::<ListArray>()?;
+                let list = |place| Some(lists.value(place).as_any().downcast_ref::<$array>()?.values().to_vec());
+                Some(Some((0..lists.len()).map(list).collect::<Option<_>>()?))
+            }
+            fn build<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
+                let mut rows = ListBuilder::new(ListBuilder::new(<$builder>::new()));
+                for row in values {
+                    for list in row.iter().flatten() {
+                        rows.values().append_value(list.iter().copied().map(Some));
+                    }
+                    rows.append(row.is_some());
+                }
+                Arc::new(rows.finish())
+            }
+        }
+    };
+}
+lists!(i64, Int64Builder, Int64Array, DataType::Int64);
+lists!(f64, Float64Builder, Float64Array, DataType::Float64);
+
 fn message_fields() -> Fields {
     Fields::from(vec![Field::new("role", DataType::Utf8, false), Field::new("content", DataType::Utf8, false)])
 }
@@ -119,5 +154,19 @@ impl Cell for Vec<Message> {
             lists.append(true);
         }
         Arc::new(lists.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_lists_come_back() {
+        let rows = [Some(vec![vec![1, 2], vec![], vec![3]]), None, Some(vec![])];
+        let column = <Option<Vec<Vec<i64>>>>::build(rows.iter());
+        assert_eq!(column.data_type(), &<Option<Vec<Vec<i64>>>>::data_type());
+        let back: Vec<Option<Vec<Vec<i64>>>> = (0..3).map(|row| Cell::read(&column, row).expect("a cell")).collect();
+        assert_eq!(back, rows);
     }
 }

@@ -1,62 +1,83 @@
-//! The loop of generation: free slots are filled from the queue, every running row gets one token a step, finished rows
-//! give their slot back at once.
+//! The loop of generation: prompts are computed in chunks beside the running samples, every running sample gets one
+//! token a step, finished ones make room at once.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
-use fuseline_torch::tch::{Device, Kind, Tensor, no_grad};
+use rayon::prelude::*;
 
-use super::batch::{Batch, Ending, Row};
+use super::room::{self, Need, Room};
+use super::row::{Ending, Row};
 use super::sampler::{Pick, Scratch, pick, uniform};
-use super::{Completion, Control, Params, Request};
-use crate::cache::{Cache, SLOTS};
+use super::{Completion, Control, Params, Request, Sample};
+use crate::cpu::{Model, Piece, Sequence};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
-/// How much may be in flight.
+/// How much may be in flight. None of it changes a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows at once. Every step computes this many, so that a row's rounding does not depend on the others: leave it at
-    /// [`SLOTS`] where samples should be the same tomorrow (see [`generate`]).
-    pub slots: usize,
-    /// Bytes that the cache of keys and values may take. Where `slots` rows take more, there are fewer; one row always
-    /// is.
+    /// Samples at once, at least 1.
+    pub rows: usize,
+    /// Tokens of prompts that are computed in one step beside the running samples, at least 1: a long prompt does not
+    /// stall them.
+    pub chunk: usize,
+    /// Bytes that keys and values may take. Samples that would need more wait; one that needs more alone is refused.
     pub cache_bytes: u64,
 }
 
 impl Default for Limits {
-    /// [`SLOTS`] rows in at most 4 GiB.
+    /// 64 samples and 256 tokens of prompts at once, in at most 4 GiB.
     fn default() -> Self {
-        Self { slots: SLOTS, cache_bytes: 4 << 30 }
+        Self { rows: 64, chunk: 256, cache_bytes: 4 << 30 }
+    }
+}
+
+impl Limits {
+    /// Says why a prompt of so many tokens cannot be answered by a model within these limits, if it cannot.
+    pub fn check(&self, model: &Model, prompt: &[u32], params: &Params) -> Result<()> {
+        let request = Request { prompt: prompt.to_vec(), samples: Vec::new() };
+        room::check(0, &request, model.arch.max_positions as usize, model.layout(), params, self)
     }
 }
 
 /// What a run of [`generate`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompts that were computed, each once unless its slots were needed in between.
+    /// Tokens of the prompts, each computed once however many samples it has.
     pub prompt_tokens: u64,
     /// Tokens chosen.
     pub completion_tokens: u64,
-    /// Decoding steps.
+    /// Passes through the model.
     pub steps: u64,
 }
 
 /// Samples every request and hands each completion to `on_done` as soon as it is done, in no fixed order.
 ///
-/// **What a sample depends on.** Its prompt's ids, its seed and `params`. The token at position p (0 is the first) is
-/// drawn with the number that (seed, p) gives, on the CPU, from logits in f32. A prompt is computed alone, and a step
-/// always computes the same number of rows, so on one CPU thread in f32 a sample is the same bit for bit whatever else
-/// is asked for. With another number of rows (`limits`), on another device or in bf16, a matrix product may round
-/// otherwise: then a draw differs only if it falls within that rounding of the border between two tokens (some 1e-6 of
-/// the probability mass in f32), and a greedy choice only between logits that are equal to that rounding.
+/// **What a sample depends on.** Its prompt's ids, its seed and `params`: nothing else, bit for bit, log-probabilities
+/// included: not the other requests or their order, not `limits`, not the number of threads. The token at position p (0 is
+/// the first) is drawn with the number that (seed, p) gives. In float32 this holds across processors as well; in bfloat16
+/// among those with the same instructions for it (see [`fuseline_torch::product`]).
 ///
 /// **Length.** A row ends with `length` at `max_tokens` tokens or at the model's last position.
 ///
-/// A prompt that leaves no position for an answer, is empty, or holds an id beyond the vocabulary is refused before
-/// anything runs. A model whose logits are NaN or infinite gives an error.
+/// A prompt that leaves no position for an answer, is empty, holds an id beyond the vocabulary, or needs more memory than
+/// there may be, is refused before anything runs. A model whose logits are NaN or infinite gives an error.
 pub fn generate(
     decoder: &Decoder,
+    tokenizer: &Tokenizer,
+    requests: &[Request],
+    params: &Params,
+    limits: &Limits,
+    on_done: &mut dyn FnMut(Completion) -> Control,
+) -> Result<Usage> {
+    let mut model = Model::of(decoder, fuseline_torch::threads())?;
+    generate_with(&mut model, tokenizer, requests, params, limits, on_done)
+}
+
+/// [`generate`] with a model that is ready for it.
+pub fn generate_with(
+    model: &mut Model,
     tokenizer: &Tokenizer,
     requests: &[Request],
     params: &Params,
@@ -66,165 +87,246 @@ pub fn generate(
     if let Some(problem) = params.check().into_iter().next() {
         return Err(Error::Generation { problem });
     }
-    check_prompts(decoder, requests)?;
-    let samples = requests.iter().map(|request| request.samples.len()).sum::<usize>();
-    if samples == 0 {
-        return Ok(Usage::default());
-    }
-    no_grad(|| {
-        let max_len = requests
-            .iter()
-            .map(|request| request.prompt.len() + row_limit(decoder, request, params))
-            .max()
-            .unwrap_or(1);
-        let slots = slots(decoder, max_len, limits);
-        let mut run = Run {
-            decoder,
-            tokenizer,
-            requests,
-            params,
-            cache: decoder.cache(slots, max_len),
-            batch: Batch::new(requests, slots),
-            prompts: HashMap::new(),
-            scratch: Scratch::default(),
-            usage: Usage::default(),
-            on_done,
-        };
-        run.all()?;
-        Ok(run.usage)
-    })
-}
-
-fn check_prompts(decoder: &Decoder, requests: &[Request]) -> Result<()> {
-    let limit = decoder.arch.max_positions as usize;
-    for (index, request) in requests.iter().enumerate() {
-        if request.prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if request.prompt.len() >= limit {
-            return Err(Error::TooLong { what: format!("prompt {index}"), tokens: request.prompt.len(), limit });
-        }
-        if let Some(id) = request.prompt.iter().find(|id| i64::from(**id) >= decoder.arch.vocab_size) {
-            return Err(Error::TokenOutOfRange { id: i64::from(*id), vocab_size: decoder.arch.vocab_size });
+    let max_positions = model.arch.max_positions as usize;
+    let known = |id: &&u32| i64::from(**id) >= model.arch.vocab_size;
+    for (index, request) in requests.iter().enumerate().filter(|(_, request)| !request.samples.is_empty()) {
+        room::check(index, request, max_positions, model.layout(), params, limits)?;
+        if let Some(id) = request.prompt.iter().find(known) {
+            return Err(Error::TokenOutOfRange { id: i64::from(*id), vocab_size: model.arch.vocab_size });
         }
     }
-    Ok(())
-}
-
-/// The most tokens that a row of this request may have.
-fn row_limit(decoder: &Decoder, request: &Request, params: &Params) -> usize {
-    params.max_tokens.min(decoder.arch.max_positions as usize - request.prompt.len())
-}
-
-/// Rows for which the cache has memory.
-fn slots(decoder: &Decoder, max_len: usize, limits: &Limits) -> usize {
-    let arch = &decoder.arch;
-    let element = decoder.kind().elt_size_in_bytes() as u64;
-    let row = 2 * (arch.n_layers * arch.n_kv_heads * arch.head_dim) as u64 * element * max_len as u64;
-    let room = (limits.cache_bytes / row.max(1)) as usize;
-    room.min(limits.slots).max(1)
+    let mut run = Run {
+        room: Room::new(model.layout(), limits),
+        model,
+        tokenizer,
+        requests,
+        params,
+        limits: Limits { rows: limits.rows.max(1), chunk: limits.chunk.max(1), ..*limits },
+        next: 0,
+        prompts: VecDeque::new(),
+        rows: Vec::new(),
+        usage: Usage::default(),
+        on_done,
+    };
+    run.all()?;
+    Ok(run.usage)
 }
 
 struct Run<'a> {
-    decoder: &'a Decoder,
+    model: &'a mut Model,
     tokenizer: &'a Tokenizer,
     requests: &'a [Request],
     params: &'a Params,
-    cache: Cache,
-    batch: Batch,
-    /// Logits after a prompt, and how many of its samples still want them.
-    prompts: HashMap<usize, (Vec<f32>, usize)>,
-    scratch: Scratch,
+    limits: Limits,
+    room: Room,
+    /// The next request to take.
+    next: usize,
+    /// Requests that were taken and have samples that are not done, in order.
+    prompts: VecDeque<Prompt>,
+    rows: Vec<Row>,
     usage: Usage,
     on_done: &'a mut dyn FnMut(Completion) -> Control,
 }
 
+/// A request that was taken.
+struct Prompt {
+    request: usize,
+    need: Need,
+    sequence: Sequence,
+    /// After its last token, once it is computed.
+    logits: Vec<f32>,
+    waiting: VecDeque<Sample>,
+    running: usize,
+    /// Whether room for a sample was taken with it and is not used yet.
+    credit: bool,
+}
+
+/// What became of a sample by a token.
+enum Next {
+    /// It goes on.
+    Runs(Row),
+    /// It is done.
+    Done,
+    /// It is done, and the receiver wants no more.
+    Enough,
+}
+
 impl Run<'_> {
     fn all(&mut self) -> Result<()> {
-        let vocabulary = self.decoder.arch.vocab_size as usize;
-        let mut logits = Vec::new();
-        loop {
-            while let Some((slot, request, sample)) = self.batch.admit() {
-                let row = Row::new(request, sample, &self.requests[request].prompt, self.params);
-                self.begin(slot, request)?;
-                self.batch.rows[slot] = Some(row);
-                let (first, left) = self.prompts.remove(&request).expect("begin has just put it there");
-                let control = self.choose(slot, &first)?;
-                if left > 1 {
-                    self.prompts.insert(request, (first, left - 1));
-                }
-                if control == Control::Stop {
-                    return Ok(());
-                }
-            }
-            let tokens: Vec<(usize, i64)> = self.batch.active().map(|slot| (slot, self.last_token(slot))).collect();
-            if tokens.is_empty() {
-                return Ok(());
-            }
-            let step = self.decoder.step(&tokens, &mut self.cache)?;
-            self.usage.steps += 1;
-            to_vec(&step, &mut logits)?;
-            for ((slot, _), row) in tokens.iter().zip(logits.chunks_exact(vocabulary)) {
-                if self.choose(*slot, row)? == Control::Stop {
-                    return Ok(());
-                }
+        while self.start_rows()? == Control::Continue {
+            self.take_prompts();
+            if self.prompts.is_empty() || self.step()? == Control::Stop {
+                break;
             }
         }
-    }
-
-    /// Makes a slot hold a request's prompt and nothing after it, by the cheapest way.
-    fn begin(&mut self, slot: usize, request: usize) -> Result<()> {
-        let prompt = &self.requests[request].prompt;
-        let holder = self.batch.holder(request).filter(|_| self.prompts.contains_key(&request));
-        match holder.filter(|&holder| self.decoder.keeps_prefix(prompt.len(), self.cache.len(holder))) {
-            Some(holder) => {
-                if holder != slot {
-                    self.cache.copy(holder, &[slot]);
-                }
-                self.cache.truncate(slot, prompt.len());
-            }
-            None => {
-                let ids: Vec<i64> = prompt.iter().map(|id| i64::from(*id)).collect();
-                let mut logits = Vec::new();
-                to_vec(&self.decoder.prefill(&ids, slot, &mut self.cache)?, &mut logits)?;
-                self.usage.prompt_tokens += prompt.len() as u64;
-                let left = match self.prompts.get(&request) {
-                    Some((_, left)) => *left,
-                    None => self.requests[request].samples.len(),
-                };
-                self.prompts.insert(request, (logits, left));
-            }
-        }
-        self.batch.holds[slot] = Some(request);
         Ok(())
     }
 
-    /// Chooses the next token of a slot's row, and hands the row out if that was its last.
-    fn choose(&mut self, slot: usize, logits: &[f32]) -> Result<Control> {
-        let row = self.batch.rows[slot].as_mut().expect("an active slot has a row");
-        let request = &self.requests[row.request];
-        let u = uniform(row.sample.seed, row.ids.len() as u64);
-        let Some(chosen) = pick(logits, self.params, &row.seen, u, &mut self.scratch) else {
+    /// Starts samples of computed prompts, in order, as far as there is room.
+    fn start_rows(&mut self) -> Result<Control> {
+        let mut place = 0;
+        while let Some(prompt) = self.prompts.get_mut(place) {
+            if self.rows.len() == self.limits.rows {
+                break;
+            }
+            if prompt.logits.is_empty() || prompt.waiting.is_empty() {
+                place += 1;
+                continue;
+            }
+            if !std::mem::take(&mut prompt.credit) && !self.room.take(prompt.need.sample) {
+                break;
+            }
+            let sample = prompt.waiting.pop_front().expect("one is waiting");
+            prompt.running += 1;
+            let ids = &self.requests[prompt.request].prompt;
+            let row = Row::new(prompt.request, sample, ids, prompt.sequence.clone(), self.params);
+            let u = uniform(sample.seed, 0);
+            let first = pick(&prompt.logits, self.params, &row.history, u, &mut Scratch::default());
+            match self.record(row, first)? {
+                Next::Runs(row) => self.rows.push(row),
+                // The prompt may have gone with its last sample: the next one stands here then.
+                Next::Done => {}
+                Next::Enough => return Ok(Control::Stop),
+            }
+        }
+        Ok(Control::Continue)
+    }
+
+    /// Takes requests, in order, as long as there is room for them and for their samples.
+    fn take_prompts(&mut self) {
+        let mut wanted = self.rows.len() + self.prompts.iter().map(|prompt| prompt.waiting.len()).sum::<usize>();
+        while let Some(request) = self.requests.get(self.next) {
+            if request.samples.is_empty() {
+                self.next += 1;
+                continue;
+            }
+            let need = Need::of(request.prompt.len(), self.answer_limit(request));
+            if wanted >= self.limits.rows || !self.room.take(need.prompt + need.sample) {
+                return;
+            }
+            wanted += request.samples.len();
+            self.prompts.push_back(Prompt {
+                request: self.next,
+                need,
+                sequence: self.model.sequence(),
+                logits: Vec::new(),
+                waiting: request.samples.iter().copied().collect(),
+                running: 0,
+                credit: true,
+            });
+            self.next += 1;
+        }
+    }
+
+    /// One pass: a token for every running sample, and a chunk of prompts.
+    fn step(&mut self) -> Result<Control> {
+        let (texts, chunks) = (self.texts(), self.chunks());
+        let mut pieces = Vec::with_capacity(self.rows.len() + chunks.len());
+        for (row, text) in self.rows.iter_mut().zip(&texts) {
+            let length = self.requests[row.request].prompt.len() + row.ids.len();
+            let last = row.ids.len() - 1;
+            pieces.push(match text {
+                None => Piece { sequence: &mut row.sequence, ids: &row.ids[last..], length, wanted: 1 },
+                Some(text) => {
+                    row.sequence.clear();
+                    Piece { sequence: &mut row.sequence, ids: text, length, wanted: 1 }
+                }
+            });
+        }
+        let uncomputed = self.prompts.iter_mut().filter(|prompt| prompt.logits.is_empty());
+        for (prompt, &n) in uncomputed.zip(&chunks) {
+            let ids = &self.requests[prompt.request].prompt;
+            let first = prompt.sequence.len();
+            let wanted = usize::from(first + n == ids.len());
+            pieces.push(Piece {
+                sequence: &mut prompt.sequence,
+                ids: &ids[first..first + n],
+                length: ids.len(),
+                wanted,
+            });
+        }
+        let logits = self.model.forward(&mut pieces)?;
+        drop(pieces);
+        self.usage.steps += 1;
+        self.usage.prompt_tokens += chunks.iter().sum::<usize>() as u64;
+        let vocabulary = self.model.arch.vocab_size as usize;
+        let (of_rows, of_prompts) = logits.split_at(self.rows.len() * vocabulary);
+        let mut of_prompts = of_prompts.chunks_exact(vocabulary);
+        for prompt in self.prompts.iter_mut().filter(|prompt| prompt.logits.is_empty()) {
+            if prompt.sequence.len() == self.requests[prompt.request].prompt.len() {
+                prompt.logits = of_prompts.next().expect("logits of every computed prompt").to_vec();
+            }
+        }
+        let picks = self.picks(of_rows, vocabulary);
+        for (row, pick) in std::mem::take(&mut self.rows).into_iter().zip(picks) {
+            match self.record(row, pick)? {
+                Next::Runs(row) => self.rows.push(row),
+                Next::Done => {}
+                Next::Enough => return Ok(Control::Stop),
+            }
+        }
+        Ok(Control::Continue)
+    }
+
+    /// The whole texts of rows whose angles change with this token, so that all of it is computed anew.
+    fn texts(&self) -> Vec<Option<Vec<u32>>> {
+        let text = |row: &Row| {
+            let prompt = &self.requests[row.request].prompt;
+            let changes = self.model.changes_at(prompt.len() + row.ids.len());
+            changes.then(|| [prompt.as_slice(), &row.ids].concat())
+        };
+        self.rows.iter().map(text).collect()
+    }
+
+    /// How many tokens of each uncomputed prompt come next, in order.
+    fn chunks(&self) -> Vec<usize> {
+        let mut left = self.limits.chunk;
+        let uncomputed = self.prompts.iter().filter(|prompt| prompt.logits.is_empty());
+        let next = |prompt: &Prompt| {
+            let n = left.min(self.requests[prompt.request].prompt.len() - prompt.sequence.len());
+            left -= n;
+            n
+        };
+        uncomputed.map(next).take_while(|n| *n > 0).collect()
+    }
+
+    /// The next token of every running sample.
+    fn picks(&self, logits: &[f32], vocabulary: usize) -> Vec<Option<Pick>> {
+        let (rows, params) = (&self.rows, self.params);
+        self.model.with_threads(|| {
+            let choose = |scratch: &mut Scratch, (row, logits): (&Row, &[f32])| {
+                let u = uniform(row.sample.seed, row.ids.len() as u64);
+                pick(logits, params, &row.history, u, scratch)
+            };
+            rows.par_iter().zip(logits.par_chunks_exact(vocabulary)).map_init(Scratch::default, choose).collect()
+        })
+    }
+
+    /// Takes a token down, and hands the sample out if that was its last.
+    fn record(&mut self, mut row: Row, pick: Option<Pick>) -> Result<Next> {
+        let Some(pick) = pick else {
             return Err(Error::NotFinite {
                 what: format!("the logits of prompt {} after {} tokens of its answer", row.request, row.ids.len()),
             });
         };
         self.usage.completion_tokens += 1;
-        let limit = row_limit(self.decoder, request, self.params);
-        match self.record(slot, chosen, limit)? {
-            Some(ending) => Ok(self.finish(slot, ending)),
-            None => Ok(Control::Continue),
+        let limit = self.answer_limit(&self.requests[row.request]);
+        match row.push(pick, self.params, limit, self.tokenizer)? {
+            None => Ok(Next::Runs(row)),
+            Some(ending) => Ok(self.finish(row, ending)),
         }
     }
 
-    fn record(&mut self, slot: usize, chosen: Pick, limit: usize) -> Result<Option<Ending>> {
-        let row = self.batch.rows[slot].as_mut().expect("an active slot has a row");
-        row.push(chosen, self.params, limit, self.tokenizer)
-    }
-
-    fn finish(&mut self, slot: usize, ending: Ending) -> Control {
-        let row = self.batch.rows[slot].take().expect("an active slot has a row");
-        (self.on_done)(Completion {
+    fn finish(&mut self, row: Row, ending: Ending) -> Next {
+        let place = self.prompts.iter().position(|prompt| prompt.request == row.request).expect("a row has a prompt");
+        let prompt = &mut self.prompts[place];
+        prompt.running -= 1;
+        self.room.give_back(prompt.need.sample);
+        if prompt.running == 0 && prompt.waiting.is_empty() {
+            self.room.give_back(prompt.need.prompt);
+            self.prompts.remove(place);
+        }
+        let control = (self.on_done)(Completion {
             request: row.request,
             sample: row.sample.index,
             seed: row.sample.seed,
@@ -232,19 +334,15 @@ impl Run<'_> {
             text: ending.text,
             finish_reason: ending.reason,
             logprobs: row.logprobs,
-        })
+        });
+        match control {
+            Control::Continue => Next::Done,
+            Control::Stop => Next::Enough,
+        }
     }
 
-    fn last_token(&self, slot: usize) -> i64 {
-        let row = self.batch.rows[slot].as_ref().expect("an active slot has a row");
-        i64::from(*row.ids.last().expect("a row begins with the token after its prompt"))
+    /// The most tokens that an answer to this request may have.
+    fn answer_limit(&self, request: &Request) -> usize {
+        self.params.max_tokens.min(self.model.arch.max_positions as usize - request.prompt.len())
     }
-}
-
-/// A tensor's values in order, as f32.
-fn to_vec(tensor: &Tensor, out: &mut Vec<f32>) -> Result<()> {
-    let flat = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-    let n = flat.numel();
-    out.resize(n, 0.0);
-    flat.f_copy_data(out, n).map_err(|source| Error::Torch { doing: "failed to read logits".to_string(), source })
 }

@@ -1,19 +1,20 @@
-//! Generation: many prompts, several samples each, through one slotted KV cache with continuous batching.
+//! Generation: many prompts, several samples each, by continuous batching over paged keys and values.
 //!
 //! A sample depends on its prompt's ids, its seed and the parameters. Its draws come from a counter-based generator
-//! over (seed, position), so neither the other rows of a batch nor the order of requests enters them. Logits are the
-//! model's own; what rounding may do to them is written at [`generate`]. Must not know rows, tables or stages.
+//! over (seed, position), and its logits from [`crate::cpu`], where no text depends on another: what is promised is
+//! written at [`generate`]. Must not know rows of tables or stages.
 
-mod batch;
 mod engine;
+mod room;
+mod row;
 mod sampler;
 
 use serde::{Deserialize, Serialize};
 
-pub use engine::{Limits, Usage, generate};
+pub use engine::{Limits, Usage, generate, generate_with};
 
-/// How tokens are chosen. The filters apply in the order of Hugging Face's: repetition penalty, temperature, `top_k`,
-/// `top_p`, `min_p`.
+/// How tokens are chosen. Repetition penalty, then frequency and presence penalty, as vLLM has them
+/// (`vllm/model_executor/layers/utils.py`); then temperature, `top_k`, `top_p`, `min_p`, as Hugging Face.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
@@ -30,6 +31,11 @@ pub struct Params {
     /// Divides positive logits of tokens that occurred in prompt or completion, multiplies negative ones
     /// (arXiv 1909.05858, §4.1); 1 does nothing.
     pub repetition_penalty: f64,
+    /// Taken off the logits of tokens that the completion has, once each, in −2..=2 (OpenAI, *API reference*,
+    /// `presence_penalty`); 0 does nothing.
+    pub presence_penalty: f64,
+    /// The same, as often as the completion has them (`frequency_penalty` there).
+    pub frequency_penalty: f64,
     /// Texts that end a completion and are cut off it, wherever they lie between tokens.
     pub stop: Vec<String>,
     /// Goes on beyond the model's end tokens.
@@ -48,6 +54,8 @@ impl Default for Params {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             stop: Vec::new(),
             ignore_eos: false,
             logprobs: false,
@@ -79,6 +87,11 @@ impl Params {
             self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite(),
             format!("repetition_penalty is {}; it must be above 0", self.repetition_penalty),
         );
+        for (name, value) in
+            [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
+        {
+            demand((-2.0..=2.0).contains(&value), format!("{name} is {value}; it must lie in -2..=2"));
+        }
         demand(
             !self.stop.iter().any(String::is_empty),
             "stop holds an empty text, which would end every completion".to_string(),

@@ -1,10 +1,8 @@
-//! The book of slots: which sample runs in which slot of the cache, what it has said so far, and whether it is done.
-//! It knows ids and text, no tensors.
-
-use std::collections::VecDeque;
+//! A sample under way: what it has said so far, and whether it is done. It knows ids and text, no tensors.
 
 use super::sampler::Pick;
-use super::{FinishReason, Params, Request, Sample};
+use super::{FinishReason, Params, Sample};
+use crate::cpu::Sequence;
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 
@@ -15,12 +13,49 @@ pub(super) struct Row {
     pub request: usize,
     /// Which sample.
     pub sample: Sample,
+    /// What the model has seen of prompt and completion.
+    pub sequence: Sequence,
     /// Tokens chosen so far.
     pub ids: Vec<u32>,
     /// Their log-probabilities, where wanted.
     pub logprobs: Vec<f32>,
-    /// Ids of prompt and completion, each once, where a repetition penalty needs them.
+    /// What penalties look at.
+    pub history: History,
+}
+
+/// What penalties look at; empty where there are none.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Ids of prompt and completion, each once, ascending.
     pub seen: Vec<u32>,
+    /// Ids of the completion, ascending, and how often each was chosen.
+    pub said: Vec<(u32, u32)>,
+}
+
+impl History {
+    fn new(prompt: &[u32], params: &Params) -> Self {
+        let mut seen = Vec::new();
+        if params.repetition_penalty != 1.0 {
+            seen.extend_from_slice(prompt);
+            seen.sort_unstable();
+            seen.dedup();
+        }
+        Self { seen, said: Vec::new() }
+    }
+
+    fn push(&mut self, id: u32, params: &Params) {
+        if params.repetition_penalty != 1.0
+            && let Err(place) = self.seen.binary_search(&id)
+        {
+            self.seen.insert(place, id);
+        }
+        if params.presence_penalty != 0.0 || params.frequency_penalty != 0.0 {
+            match self.said.binary_search_by_key(&id, |(said, _)| *said) {
+                Ok(place) => self.said[place].1 += 1,
+                Err(place) => self.said.insert(place, (id, 1)),
+            }
+        }
+    }
 }
 
 /// How a row ended.
@@ -31,14 +66,9 @@ pub(super) struct Ending {
 }
 
 impl Row {
-    pub(super) fn new(request: usize, sample: Sample, prompt: &[u32], params: &Params) -> Self {
-        let mut seen = Vec::new();
-        if params.repetition_penalty != 1.0 {
-            seen.extend_from_slice(prompt);
-            seen.sort_unstable();
-            seen.dedup();
-        }
-        Self { request, sample, ids: Vec::new(), logprobs: Vec::new(), seen }
+    pub(super) fn new(request: usize, sample: Sample, prompt: &[u32], sequence: Sequence, params: &Params) -> Self {
+        let history = History::new(prompt, params);
+        Self { request, sample, sequence, ids: Vec::new(), logprobs: Vec::new(), history }
     }
 
     /// Adds a token; the ending if it was the last. `limit` is the row's own greatest number of tokens.
@@ -53,11 +83,7 @@ impl Row {
         if params.logprobs {
             self.logprobs.push(pick.logprob);
         }
-        if params.repetition_penalty != 1.0
-            && let Err(place) = self.seen.binary_search(&pick.id)
-        {
-            self.seen.insert(place, pick.id);
-        }
+        self.history.push(pick.id, params);
         if !params.ignore_eos && tokenizer.stop_ids().contains(&pick.id) {
             let text = tokenizer.decode(&self.ids[..self.ids.len() - 1], true)?;
             return Ok(Some(Ending { reason: FinishReason::Stop, text }));
@@ -91,49 +117,5 @@ impl Row {
             text.truncate(cut);
             text
         }))
-    }
-}
-
-/// Samples waiting, in the order of requests, and the slots they run in.
-#[derive(Debug)]
-pub(super) struct Batch {
-    waiting: VecDeque<(usize, Sample)>,
-    /// By slot.
-    pub rows: Vec<Option<Row>>,
-    /// By slot: the request whose prompt's keys and values lie at its front, whether or not a row still runs there.
-    pub holds: Vec<Option<usize>>,
-}
-
-impl Batch {
-    pub(super) fn new(requests: &[Request], slots: usize) -> Self {
-        let waiting = requests
-            .iter()
-            .enumerate()
-            .flat_map(|(index, request)| request.samples.iter().map(move |sample| (index, *sample)))
-            .collect();
-        Self { waiting, rows: (0..slots).map(|_| None).collect(), holds: vec![None; slots] }
-    }
-
-    /// The next sample with the slot that it shall run in: one that already holds its prompt if such a slot is free,
-    /// else the lowest.
-    pub(super) fn admit(&mut self) -> Option<(usize, usize, Sample)> {
-        let (request, _) = *self.waiting.front()?;
-        let free = |slot: &usize| self.rows[*slot].is_none();
-        let slot = (0..self.rows.len())
-            .filter(free)
-            .find(|slot| self.holds[*slot] == Some(request))
-            .or_else(|| (0..self.rows.len()).find(free))?;
-        let (request, sample) = self.waiting.pop_front()?;
-        Some((slot, request, sample))
-    }
-
-    /// A slot that holds a request's prompt.
-    pub(super) fn holder(&self, request: usize) -> Option<usize> {
-        self.holds.iter().position(|held| *held == Some(request))
-    }
-
-    /// Slots with a row, ascending.
-    pub(super) fn active(&self) -> impl Iterator<Item = usize> {
-        self.rows.iter().enumerate().filter_map(|(slot, row)| row.as_ref().map(|_| slot))
     }
 }

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use super::Params;
+use super::row::History;
 
 /// A chosen token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,23 +37,26 @@ pub(super) fn uniform(seed: u64, position: u64) -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Chooses a token. `seen` are the ids, each once, that the repetition penalty concerns; `u` is the draw in 0..1.
-/// None where a logit is NaN or none is finite.
-pub(super) fn pick(logits: &[f32], params: &Params, seen: &[u32], u: f64, scratch: &mut Scratch) -> Option<Pick> {
+/// Chooses a token. `history` is what penalties look at; `u` is the draw in 0..1. None where a logit is NaN or none is
+/// finite.
+pub(super) fn pick(logits: &[f32], params: &Params, history: &History, u: f64, scratch: &mut Scratch) -> Option<Pick> {
     let highest = argmax(logits)?;
     let logprob = |id: u32| {
         if params.logprobs { log_softmax_at(logits, logits[highest as usize], id) } else { f32::NAN }
     };
-    let penalised = params.repetition_penalty != 1.0 && !seen.is_empty();
+    let penalised = !history.seen.is_empty() || !history.said.is_empty();
     let Scratch { logits: changed, candidates } = scratch;
     let (row, top) = if penalised {
         changed.clear();
         changed.extend_from_slice(logits);
-        for id in seen {
+        for id in &history.seen {
             if let Some(logit) = changed.get_mut(*id as usize) {
                 let penalty = params.repetition_penalty as f32;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
+        }
+        for (id, times) in &history.said {
+            changed[*id as usize] -= (params.frequency_penalty * f64::from(*times) + params.presence_penalty) as f32;
         }
         (changed.as_slice(), argmax(changed)?)
     } else {
@@ -180,7 +184,7 @@ mod tests {
     }
 
     fn at(params: &Params, u: f64) -> u32 {
-        pick(&row(), params, &[], u, &mut Scratch::default()).unwrap().id
+        pick(&row(), params, &History::default(), u, &mut Scratch::default()).unwrap().id
     }
 
     #[test]
@@ -224,14 +228,27 @@ mod tests {
     fn the_penalty_is_on_seen_tokens() {
         let params = Params { temperature: 0.0, repetition_penalty: 2.0, ..Params::default() };
         let mut scratch = Scratch::default();
-        assert_eq!(pick(&[3.0, 2.0, -1.0], &params, &[0], 0.0, &mut scratch).unwrap().id, 1);
-        assert_eq!(pick(&[-3.0, -2.0, -3.5], &params, &[1], 0.0, &mut scratch).unwrap().id, 0);
+        let seen = |id| History { seen: vec![id], said: vec![] };
+        assert_eq!(pick(&[3.0, 2.0, -1.0], &params, &seen(0), 0.0, &mut scratch).unwrap().id, 1);
+        assert_eq!(pick(&[-3.0, -2.0, -3.5], &params, &seen(1), 0.0, &mut scratch).unwrap().id, 0);
+    }
+
+    #[test]
+    fn what_was_said_is_penalised_once_or_as_often() {
+        let best = |presence_penalty, frequency_penalty, times| {
+            let params = Params { temperature: 0.0, presence_penalty, frequency_penalty, ..Params::default() };
+            let history = History { seen: vec![], said: vec![(0, times)] };
+            pick(&[3.0, 2.0], &params, &history, 0.0, &mut Scratch::default()).unwrap().id
+        };
+        // 3 − 0.9 stays ahead of 2 and 3 − 1.1 does not; 3 − 0.4·2 does, 3 − 0.4·3 does not; 3 − 0.6 − 0.3·2 = 1.8.
+        assert_eq!([best(0.9, 0.0, 5), best(1.1, 0.0, 1), best(-1.0, 0.0, 1)], [0, 1, 0]);
+        assert_eq!([best(0.0, 0.4, 2), best(0.0, 0.4, 3), best(0.6, 0.3, 2)], [0, 1, 1]);
     }
 
     #[test]
     fn logprobs_are_the_models_own() {
         let params = Params { temperature: 0.3, top_k: 1, logprobs: true, ..Params::default() };
-        let pick = pick(&row(), &params, &[], 0.5, &mut Scratch::default()).unwrap();
+        let pick = pick(&row(), &params, &History::default(), 0.5, &mut Scratch::default()).unwrap();
         assert!((pick.logprob - 0.4f32.ln()).abs() < 1e-6);
     }
 
@@ -239,10 +256,10 @@ mod tests {
     fn bad_logits_are_noticed() {
         let params = Params::default();
         let mut scratch = Scratch::default();
-        assert_eq!(pick(&[0.0, f32::NAN], &params, &[], 0.5, &mut scratch), None);
-        assert_eq!(pick(&[f32::NEG_INFINITY; 2], &params, &[], 0.5, &mut scratch), None);
+        assert_eq!(pick(&[0.0, f32::NAN], &params, &History::default(), 0.5, &mut scratch), None);
+        assert_eq!(pick(&[f32::NEG_INFINITY; 2], &params, &History::default(), 0.5, &mut scratch), None);
         let masked = [f32::NEG_INFINITY, 0.0];
-        assert_eq!(pick(&masked, &params, &[], 0.0, &mut scratch).unwrap().id, 1);
+        assert_eq!(pick(&masked, &params, &History::default(), 0.0, &mut scratch).unwrap().id, 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Generation by law: a sample is the same alone and among others, in any order, for any number of slots; prompts are
-//! shared; stops, lengths and log-probabilities are what they say.
+//! Generation by law: a sample is the same alone and among others, in any order, within any limits, by any number of
+//! threads; prompts are shared; stops, lengths and log-probabilities are what they say.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::arch::Architecture;
+use crate::cpu::Model;
 use crate::decoder::{Decoder, Mask};
 use crate::error::Error;
 use crate::families::{FAMILIES, NewModel, new_config};
@@ -66,10 +67,14 @@ fn requests(n: usize, samples: u32) -> Vec<Request> {
 
 type Results = BTreeMap<(Vec<u32>, u32), Completion>;
 
-fn run(decoder: &Decoder, requests: &[Request], params: &Params, slots: usize) -> (Results, Usage) {
+fn run(decoder: &Decoder, requests: &[Request], params: &Params, rows: usize) -> (Results, Usage) {
+    let mut model = Model::of(decoder, 1).unwrap();
+    run_within(&mut model, requests, params, &Limits { rows, ..Limits::default() })
+}
+
+fn run_within(model: &mut Model, requests: &[Request], params: &Params, limits: &Limits) -> (Results, Usage) {
     let mut out = BTreeMap::new();
-    let limits = Limits { slots, ..Limits::default() };
-    let usage = generate(decoder, &tokenizer(), requests, params, &limits, &mut |mut done| {
+    let usage = generate_with(model, &tokenizer(), requests, params, limits, &mut |mut done| {
         let key = (requests[done.request].prompt.clone(), done.sample);
         done.request = 0;
         assert!(out.insert(key, done).is_none());
@@ -83,31 +88,77 @@ fn sampling() -> Params {
     Params { max_tokens: 20, temperature: 0.8, top_p: 0.95, logprobs: true, ..Params::default() }
 }
 
+/// ASK-10 and ASK-15: results that move with batch size, order, threads, memory.
 #[test]
-fn a_sample_does_not_depend_on_the_others() {
+fn ask_10_15_a_sample_is_the_same_bit_for_bit_in_any_batch() {
     for family in FAMILIES.iter().map(|family| family.model_type) {
         let decoder = tiny(family, 258);
-        let all = requests(12, 3);
-        let (expected, _) = run(&decoder, &all, &sampling(), 8);
-        assert_eq!(expected.len(), 36);
-        let mut turned = all.clone();
-        turned.reverse();
-        // Bit for bit, log-probabilities included: the number of slots is the same.
-        assert!(run(&decoder, &turned, &sampling(), 8).0 == expected, "{family}: another order");
-        for (index, request) in all.iter().enumerate().step_by(5) {
-            let (alone, _) = run(&decoder, std::slice::from_ref(request), &sampling(), 8);
-            for (key, completion) in alone {
-                assert!(expected[&key] == completion, "{family}: request {index} alone");
-            }
+        let mut all = requests(20, 4);
+        // Some with a longer prompt than others, one of more than a page.
+        all[3].prompt = (0..70).map(|k| 2 + k * 7 % 250).collect();
+        all[11].prompt = (0..33).map(|k| 3 + k * 11 % 250).collect();
+        let params = Params { repetition_penalty: 1.05, ..sampling() };
+        let (expected, usage) = run(&decoder, &all, &params, 1);
+        assert_eq!(expected.len(), 80);
+        let computed = usage.prompt_tokens;
+        for (turn, rows) in [2, 3, 5, 8, 13, 31, 32, 64].into_iter().enumerate() {
+            let mut model = Model::of(&decoder, 1 + turn % 3).unwrap();
+            // Another order every time: stride by a number prime to twenty.
+            let order = (0..20).map(|place| (place * [1, 3, 7, 9, 11, 13, 17, 19][turn] + turn) % 20);
+            let mixed: Vec<Request> = order.map(|place| all[place].clone()).collect();
+            let pages = [7, 9, 30, 1000][turn % 4];
+            let cache_bytes = pages * model.layout().page_bytes();
+            let limits = Limits { rows, chunk: [256, 1, 17][turn % 3], cache_bytes };
+            let (found, usage) = run_within(&mut model, &mixed, &params, &limits);
+            assert!(found == expected, "{family}: {limits:?}");
+            assert_eq!(usage.prompt_tokens, computed, "every prompt is computed once");
         }
-        for slots in [1, 2, 32] {
-            let (other, _) = run(&decoder, &all, &sampling(), slots);
-            for (key, completion) in other {
-                assert_eq!(expected[&key].ids, completion.ids, "{family}: {slots} slots");
-                assert_eq!(expected[&key].text, completion.text);
+        for request in all.iter().step_by(6) {
+            let (alone, _) = run(&decoder, std::slice::from_ref(request), &params, 64);
+            for (key, completion) in alone {
+                assert!(expected[&key] == completion, "{family}: {key:?} alone");
             }
         }
     }
+}
+
+/// ASK-9: a long prompt waits for memory, or is refused before anything runs; it never ends a run halfway.
+#[test]
+fn ask_9_memory_has_a_limit_and_who_would_pass_it_waits() {
+    let decoder = tiny("llama", 258);
+    let mut model = Model::of(&decoder, 1).unwrap();
+    let all = requests(6, 5);
+    let expected = run(&decoder, &all, &sampling(), 64).0;
+    let page = model.layout().page_bytes();
+    // One page for a prompt and one for a sample: one sample after the other.
+    let (found, usage) =
+        run_within(&mut model, &all, &sampling(), &Limits { cache_bytes: 2 * page, ..Limits::default() });
+    assert!(found == expected);
+    assert!(usage.steps > 15 * 30, "thirty samples of up to twenty tokens, each alone: {} steps", usage.steps);
+    let long = Request { prompt: vec![5; 70], samples: all[0].samples.clone() };
+    // 90 tokens: two pages of the prompt, and the sample's own second one.
+    let limits = Limits { cache_bytes: 2 * page, ..Limits::default() };
+    let mut never = |_| unreachable!();
+    let requests = [all[0].clone(), long.clone()];
+    let error = generate_with(&mut model, &tokenizer(), &requests, &sampling(), &limits, &mut never).unwrap_err();
+    assert!(matches!(&error, Error::CacheTooSmall { what, tokens: 90, .. } if what == "prompt 1"), "{error}");
+    assert!(limits.check(&model, &long.prompt, &sampling()).is_err());
+    let enough = Limits { cache_bytes: 3 * page, ..Limits::default() };
+    assert!(enough.check(&model, &long.prompt, &sampling()).is_ok());
+    assert_eq!(run_within(&mut model, &[all[0].clone(), long], &sampling(), &enough).0.len(), 10);
+}
+
+#[test]
+fn a_long_prompt_does_not_stall_running_samples() {
+    let decoder = tiny("qwen3", 258);
+    let mut model = Model::of(&decoder, 1).unwrap();
+    let short = Request { prompt: vec![9], samples: requests(1, 1)[0].samples.clone() };
+    let long = Request { prompt: vec![8; 75], samples: requests(1, 1)[0].samples.clone() };
+    let params = Params { max_tokens: 20, ignore_eos: true, ..Params::default() };
+    let limits = Limits { chunk: 5, ..Limits::default() };
+    let (_, usage) = run_within(&mut model, &[short, long], &params, &limits);
+    // 76 tokens of prompts in pieces of five, and 20 tokens each, the short one's beside them.
+    assert_eq!(usage.steps, 16 + 19);
 }
 
 #[test]

@@ -70,6 +70,15 @@ impl Rotary {
         }
     }
 
+    /// Names lengths by one of those that have the same angles.
+    pub fn same_as(&self, length: usize) -> usize {
+        match self.frequencies {
+            Frequencies::Fixed(_) => 0,
+            Frequencies::Dynamic { max_positions, .. } => length.max(max_positions as usize),
+            Frequencies::Either { original_max_positions, .. } => usize::from(length as f64 > original_max_positions),
+        }
+    }
+
     /// Computes the angles of `positions: [..]`, usually `[b, t]`, in float32 and rounds cosine and
     /// sine to `kind`. `lengths` gives the length of the text around each position, in a shape that
     /// broadcasts to theirs; it is called only if it matters.
@@ -147,6 +156,14 @@ impl Angles {
             cos: Tensor::cat(&[&cos, &cos], -1).to_kind(kind),
             sin: Tensor::cat(&[&sin.neg(), &sin], -1).to_kind(kind),
         }
+    }
+
+    /// Cosines, and sines with the first half of each position's negated: position by position.
+    pub fn values(&self) -> [Vec<f32>; 2] {
+        [&self.cos, &self.sin].map(|values| {
+            let values = values.to_kind(Kind::Float).contiguous().view([-1]);
+            Vec::<f32>::try_from(values).expect("angles are numbers on the CPU")
+        })
     }
 
     /// Turns the first dimensions of `x: [.., heads, head_dim]` by its positions' angles, same shape.

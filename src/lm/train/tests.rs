@@ -213,7 +213,9 @@ fn the_loss_of_an_update_is_the_mean_over_its_trained_tokens() {
             crate::score::ScoreItem { prompt: prompt.to_vec(), completion: completion.to_vec() }
         })
         .collect();
-    let scores = crate::score::score(&tiny("qwen2", 60), &items, &Default::default()).unwrap();
+    let scores =
+        crate::score::score(&mut crate::cpu::Model::of(&tiny("qwen2", 60), 1).unwrap(), &items, 0, &Default::default())
+            .unwrap();
     let expected = crate::score::Likelihood::of(&scores).mean();
     assert!((losses(&summary)[0] - expected).abs() < 1e-5);
 }
