@@ -18,6 +18,7 @@ mod load;
 mod logprobs;
 mod make_dataset;
 mod merge;
+mod perplexity;
 mod sample;
 mod sft;
 mod shared;
@@ -39,6 +40,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<logprobs::LogProbs>(),
     Entry::of::<make_dataset::MakeDataset>(),
     Entry::of::<merge::Merge>(),
+    Entry::of::<perplexity::Perplexity>(),
     Entry::of::<sample::Sample>(),
     Entry::of::<sft::Sft>(),
     Entry::of::<sql::Sql>(),
@@ -67,6 +69,7 @@ pub const WORKER: &[Runner] = &[
     Runner::of::<import_model::ImportModel>(),
     Runner::of::<init_model::InitModel>(),
     Runner::of::<logprobs::LogProbs>(),
+    Runner::of::<perplexity::Perplexity>(),
     Runner::of::<sample::Sample>(),
     Runner::of::<sft::Sft>(),
     Runner::of::<train_tokenizer::TrainTokenizerOperator>(),

@@ -22,6 +22,7 @@ mod plan;
 mod property;
 mod real;
 mod resume;
+mod sampling;
 mod schema;
 mod settings;
 mod share;
