@@ -100,7 +100,14 @@ impl Matrix {
     pub fn prepare<'a>(&self, x: &'a [f32]) -> Rows<'a> {
         match &self.panels {
             Panels::F32(_) => Rows::F32(x),
-            Panels::Bf16(_) => Rows::Bf16(x.chunks_exact(self.n_in).flat_map(|row| row.chunks(2).map(pair)).collect()),
+            Panels::Bf16(_) => {
+                let pairs = self.n_in.div_ceil(2);
+                let mut rows = vec![0; x.len() / self.n_in * pairs];
+                for (row, out) in x.chunks_exact(self.n_in).zip(rows.chunks_exact_mut(pairs)) {
+                    vectorised(Round(row, out));
+                }
+                Rows::Bf16(rows)
+            }
         }
     }
 
@@ -125,13 +132,31 @@ impl Matrix {
     }
 }
 
+/// Rounds a row to bfloat16, in pairs.
+struct Round<'a>(&'a [f32], &'a mut [u32]);
+
+impl Loops for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (whole, rest) = self.0.as_chunks::<2>();
+        for (out, [even, odd]) in self.1.iter_mut().zip(whole) {
+            *out = u32::from(to_bf16(*even)) | u32::from(to_bf16(*odd)) << 16;
+        }
+        if let ([last], Some(out)) = (rest, self.1.last_mut()) {
+            *out = u32::from(to_bf16(*last));
+        }
+    }
+}
+
 /// A number rounded to bfloat16, to the nearest and to even between two; as bits.
+#[inline(always)]
 pub fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
-    match x.is_nan() {
-        true => (bits >> 16) as u16 | 0x40,
-        false => ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16,
-    }
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    // A NaN stays one.
+    (if x.is_nan() { bits | 0x40_0000 } else { rounded } >> 16) as u16
 }
 
 /// The number that bfloat16 bits stand for.
@@ -187,6 +212,15 @@ macro_rules! by_rows {
 }
 
 fn f32_tile(rows: usize, weights: &[[f32; WIDTH]], x: &[f32], stride: usize, out: &mut [Cells]) {
+    #[cfg(target_arch = "x86_64")]
+    if Level::here() >= Level::Avx512 {
+        return by_rows!(rows, wide, (weights, x, stride, out));
+    }
+    by_rows!(rows, plain, (weights, x, stride, out));
+}
+
+/// A tile in float32 as the compiler vectorises it.
+fn plain<const R: usize>(weights: &[[f32; WIDTH]], x: &[f32], stride: usize, out: &mut [Cells]) {
     struct Work<'a, const R: usize>(&'a [[f32; WIDTH]], &'a [f32], usize, &'a mut [Cells]);
     impl<const R: usize> Loops for Work<'_, R> {
         type Output = ();
@@ -207,10 +241,7 @@ fn f32_tile(rows: usize, weights: &[[f32; WIDTH]], x: &[f32], stride: usize, out
             out[..R].copy_from_slice(&sums);
         }
     }
-    fn tile<const R: usize>(weights: &[[f32; WIDTH]], x: &[f32], stride: usize, out: &mut [Cells]) {
-        vectorised(Work::<R>(weights, x, stride, out));
-    }
-    by_rows!(rows, tile, (weights, x, stride, out));
+    vectorised(Work::<R>(weights, x, stride, out));
 }
 
 fn bf16_tile(rows: usize, weights: &[[u32; WIDTH]], x: &[u32], stride: usize, out: &mut [Cells]) {
@@ -250,49 +281,68 @@ fn halves<const R: usize>(weights: &[[u32; WIDTH]], x: &[u32], stride: usize, ou
     vectorised(Work::<R>(weights, x, stride, out));
 }
 
-/// A tile in bfloat16 by the processor's own instruction.
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)] // The instruction is reached by its intrinsic alone.
-fn paired<const R: usize>(weights: &[[u32; WIDTH]], x: &[u32], stride: usize, out: &mut [Cells]) {
-    use std::arch::x86_64::*;
+/// Defines a tile whose sums stay in registers of AVX-512: compilers load the weights anew for every row.
+macro_rules! in_registers {
+    ($(#[$doc:meta])* $name:ident, $features:literal, $element:ty, $load:expr, $splat:expr, $add:expr) => {
+        $(#[$doc])*
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)] // Intrinsics are called with pointers, and only where there are such instructions.
+        fn $name<const R: usize>(weights: &[[$element; WIDTH]], x: &[$element], stride: usize, out: &mut [Cells]) {
+            use std::arch::x86_64::*;
 
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    fn work<const R: usize>(weights: &[[u32; WIDTH]], rows: [&[u32]; R], out: &mut [Cells; R]) {
-        const HALF: usize = WIDTH / 2;
-        // SAFETY: 16 values of 4 bytes are read from, and written to, arrays of 32 at 0 and at 16.
-        let weight = |from: &[u32; WIDTH], at: usize| unsafe {
-            std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(from.as_ptr().add(at).cast()))
-        };
-        let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        for (sums, cells) in sums.iter_mut().zip(out.iter()) {
-            // SAFETY: as above.
-            *sums = unsafe { [_mm512_loadu_ps(cells.as_ptr()), _mm512_loadu_ps(cells.as_ptr().add(HALF))] };
-        }
-        for (place, cells) in weights.iter().enumerate() {
-            let (left, right) = (weight(cells, 0), weight(cells, HALF));
-            for row in 0..R {
-                // SAFETY: both types are 64 bytes without meaning of their own.
-                let value = unsafe {
-                    std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(rows[row][place].cast_signed()))
-                };
-                sums[row][0] = _mm512_dpbf16_ps(sums[row][0], value, left);
-                sums[row][1] = _mm512_dpbf16_ps(sums[row][1], value, right);
+            #[target_feature(enable = $features)]
+            fn work<const R: usize>(weights: &[[$element; WIDTH]], rows: [&[$element]; R], out: &mut [Cells; R]) {
+                const HALF: usize = WIDTH / 2;
+                let mut sums = [[_mm512_setzero_ps(); 2]; R];
+                for (sums, cells) in sums.iter_mut().zip(out.iter()) {
+                    // SAFETY: 16 values are read from an array of 32, at 0 and at 16.
+                    *sums = unsafe { [_mm512_loadu_ps(cells.as_ptr()), _mm512_loadu_ps(cells.as_ptr().add(HALF))] };
+                }
+                for (place, cells) in weights.iter().enumerate() {
+                    // SAFETY: as above; both types are 64 bytes without meaning of their own.
+                    let (left, right) = unsafe { ($load(cells.as_ptr()), $load(cells.as_ptr().add(HALF))) };
+                    for row in 0..R {
+                        let value = $splat(rows[row][place]);
+                        sums[row][0] = $add(sums[row][0], value, left);
+                        sums[row][1] = $add(sums[row][1], value, right);
+                    }
+                }
+                for (sums, cells) in sums.iter().zip(out.iter_mut()) {
+                    // SAFETY: as above, written.
+                    unsafe {
+                        _mm512_storeu_ps(cells.as_mut_ptr(), sums[0]);
+                        _mm512_storeu_ps(cells.as_mut_ptr().add(HALF), sums[1]);
+                    }
+                }
             }
-        }
-        for (sums, cells) in sums.iter().zip(out.iter_mut()) {
-            // SAFETY: as above.
-            unsafe {
-                _mm512_storeu_ps(cells.as_mut_ptr(), sums[0]);
-                _mm512_storeu_ps(cells.as_mut_ptr().add(HALF), sums[1]);
-            }
-        }
-    }
 
-    let rows: [&[u32]; R] = std::array::from_fn(|row| &x[row * stride..][..weights.len()]);
-    let out: &mut [Cells; R] = (&mut out[..R]).try_into().expect("a slice of that length");
-    // SAFETY: the caller has asked whether the processor has the instruction.
-    unsafe { work::<R>(weights, rows, out) }
+            let rows: [&[$element]; R] = std::array::from_fn(|row| &x[row * stride..][..weights.len()]);
+            let out: &mut [Cells; R] = (&mut out[..R]).try_into().expect("a slice of that length");
+            // SAFETY: the caller has asked whether the processor has the instructions.
+            unsafe { work::<R>(weights, rows, out) }
+        }
+    };
 }
+
+in_registers!(
+    /// A tile in float32.
+    wide,
+    "avx512f",
+    f32,
+    |at| _mm512_loadu_ps(at),
+    |value| _mm512_set1_ps(value),
+    |sum, value, weight| _mm512_fmadd_ps(value, weight, sum)
+);
+in_registers!(
+    /// A tile in bfloat16 by the processor's own instruction for it.
+    paired,
+    "avx512f,avx512bf16",
+    u32,
+    |at: *const u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast())),
+    // SAFETY: both types are 64 bytes without meaning of their own.
+    |value: u32| unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(value.cast_signed())) },
+    |sum, value, weight| _mm512_dpbf16_ps(sum, value, weight)
+);
 
 #[cfg(test)]
 mod tests {
@@ -330,6 +380,12 @@ mod tests {
                 let expected = pairs.fold(0f32, |sum, (x, w)| x.mul_add(*w, sum));
                 assert_eq!(found.to_bits(), expected.to_bits(), "row {row}, output {out}");
             }
+        }
+        let mut cells = vec![[0.0; WIDTH]; 3];
+        let Panels::F32(panels) = &Matrix::f32(&weight, n_out, n_in).panels else { unreachable!("a float32 matrix") };
+        plain::<3>(&panels[..n_in], &x[..3 * n_in], n_in, &mut cells);
+        for (row, cells) in cells.iter().enumerate() {
+            assert_eq!(cells[..], found[row][..WIDTH], "without intrinsics");
         }
     }
 
