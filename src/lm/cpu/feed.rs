@@ -4,8 +4,8 @@
 //! numbers, so that nothing depends on which tokens they see besides.
 
 use fuseline_torch::simd::vectorised;
-use rayon::prelude::*;
 
+use super::each;
 use super::linear::Linear;
 use super::math;
 use super::rows::{Activate, Softmax};
@@ -57,7 +57,8 @@ impl Mlp {
         let projected = self.up.forward(x);
         let length = self.inner * (1 + usize::from(self.gated));
         let mut inner = vec![0.0; projected.len() / length * self.inner];
-        inner.par_chunks_mut(self.inner).zip(projected.par_chunks(length)).for_each(|(out, projected)| {
+        each(&mut inner, self.inner, |index, out| {
+            let projected = &projected[index * length..][..length];
             vectorised(Activate { activation: self.activation, gated: self.gated, projected, out });
         });
         self.down.forward(&inner)

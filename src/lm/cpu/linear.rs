@@ -3,6 +3,7 @@
 use fuseline_torch::product::{Cells, Matrix, WIDTH};
 use rayon::prelude::*;
 
+use super::each;
 use super::pages::Number;
 
 /// One or several projections of the same rows, their outputs side by side.
@@ -31,7 +32,7 @@ impl Linear {
         let mut panels: Vec<Cells> = vec![[0.0; WIDTH]; self.matrix.n_panels() * m];
         panels.par_chunks_mut(m.max(1)).enumerate().for_each(|(panel, out)| self.matrix.panel(panel, &x, out));
         let mut rows = vec![0.0; m * n_out];
-        rows.par_chunks_mut(n_out).enumerate().for_each(|(row, out)| {
+        each(&mut rows, n_out, |row, out| {
             for (panel, part) in out.chunks_mut(WIDTH).enumerate() {
                 part.copy_from_slice(&panels[panel * m + row][..part.len()]);
             }

@@ -17,6 +17,7 @@ mod pages;
 mod rows;
 mod turns;
 
+pub(crate) use math::{exp, sum};
 pub use pages::{Layout, Number, PAGE, Sequence};
 pub(crate) use rows::LogSumExp;
 
@@ -169,7 +170,7 @@ impl Core {
         let mut logits = self.head.forward(&normal(&last, Some(&self.final_norm), d));
         if let Some(cap) = self.final_soft_cap {
             let vocabulary = logits.len() / n;
-            logits.par_chunks_mut(vocabulary).for_each(|row| vectorised(Cap(cap, row)));
+            each(&mut logits, vocabulary, |_, row| vectorised(Cap(cap, row)));
         }
         logits
     }
@@ -201,7 +202,7 @@ impl Core {
         let stride = queries + 2 * kv_heads * width;
         let mut qkv = block.qkv.forward(&normal(x, block.input_norm.as_ref(), self.d));
         let angles = turned.of(block.window);
-        qkv.par_chunks_mut(stride).enumerate().for_each(|(index, row)| {
+        each(&mut qkv, stride, |index, row| {
             vectorised(Turn {
                 row,
                 query_heads: self.query_heads,
@@ -239,18 +240,32 @@ impl Core {
     }
 }
 
+/// Numbers up to which rows are gone through by one thread: others would cost more to wake than they would do.
+const ALONE: usize = 1 << 14;
+
+/// Goes through rows of a width, by several threads where it pays.
+fn each(rows: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    match rows.len() > ALONE {
+        true => rows.par_chunks_mut(width).enumerate().for_each(|(index, row)| work(index, row)),
+        false => rows.chunks_mut(width).enumerate().for_each(|(index, row)| work(index, row)),
+    }
+}
+
 /// Rows, normalised where the model does.
 fn normal(x: &[f32], normal: Option<&Normal>, d: usize) -> Vec<f32> {
     let mut rows = x.to_vec();
     if let Some(normal) = normal {
-        rows.par_chunks_mut(d).for_each(|row| vectorised(Normalise(normal, row)));
+        each(&mut rows, d, |_, row| vectorised(Normalise(normal, row)));
     }
     rows
 }
 
 /// Adds rows to those of the residual stream, normalised first where the model does.
 fn add(x: &mut [f32], mut rows: Vec<f32>, normal: Option<&Normal>, d: usize) {
-    x.par_chunks_mut(d).zip(rows.par_chunks_mut(d)).for_each(|(to, row)| vectorised(Add { to, row, normal }));
+    if let Some(normal) = normal {
+        each(&mut rows, d, |_, row| vectorised(Normalise(normal, row)));
+    }
+    each(x, d, |index, to| vectorised(Add { to, row: &rows[index * d..][..d] }));
 }
 
 #[cfg(test)]

@@ -130,13 +130,12 @@ impl Sequence {
     pub(super) fn write(&mut self, layer: usize, place: usize, keys: &[f32], values: &[f32]) {
         let layout = self.layout;
         let page = Arc::get_mut(&mut self.pages[place / PAGE]).expect("pages with new tokens are the sequence's own");
-        let at = place % PAGE;
         for head in 0..layout.heads {
-            let [key, value] = layout.start(layer, head);
-            for dimension in 0..layout.width {
-                let from = head * layout.width + dimension;
-                page.set(key + dimension * PAGE + at, keys[from]);
-                page.set(value + at * layout.width + dimension, values[from]);
+            let starts = layout.start(layer, head);
+            let heads = [keys, values].map(|side| &side[head * layout.width..][..layout.width]);
+            match page {
+                Page::F32(cells) => put(cells, starts, place % PAGE, heads, |x| x),
+                Page::Bf16(cells) => put(cells, starts, place % PAGE, heads, to_bf16),
             }
         }
     }
@@ -151,12 +150,13 @@ impl Sequence {
     }
 }
 
-impl Page {
-    fn set(&mut self, at: usize, value: f32) {
-        match self {
-            Self::F32(cells) => cells[at] = value,
-            Self::Bf16(cells) => cells[at] = to_bf16(value),
-        }
+/// Writes a head's key and value at a place of a page.
+fn put<T>(cells: &mut [T], [key, value]: [usize; 2], at: usize, heads: [&[f32]; 2], kept: impl Fn(f32) -> T) {
+    for (cell, x) in cells[key + at..].iter_mut().step_by(PAGE).zip(heads[0]) {
+        *cell = kept(*x);
+    }
+    for (cell, x) in cells[value + at * heads[1].len()..].iter_mut().zip(heads[1]) {
+        *cell = kept(*x);
     }
 }
 

@@ -25,11 +25,10 @@ impl Loops for Normalise<'_> {
     }
 }
 
-/// Adds a row to another, normalised where the model does.
+/// Adds a row to another.
 pub(super) struct Add<'a> {
     pub to: &'a mut [f32],
-    pub row: &'a mut [f32],
-    pub normal: Option<&'a Normal>,
+    pub row: &'a [f32],
 }
 
 impl Loops for Add<'_> {
@@ -37,9 +36,6 @@ impl Loops for Add<'_> {
 
     #[inline(always)]
     fn run(self) {
-        if let Some(normal) = self.normal {
-            math::normalise(normal.norm, &normal.weight, self.row);
-        }
         for (to, x) in self.to.iter_mut().zip(self.row) {
             *to += *x;
         }

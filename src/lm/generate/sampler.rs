@@ -1,10 +1,13 @@
-//! One token from one row of logits: penalty, temperature, filters, draw; plain loops in a fixed order over f32 with f64
-//! sums, so that equal logits give equal tokens.
+//! One token from one row of logits: penalty, temperature, filters, draw; loops in a fixed order, so that equal logits give
+//! equal tokens.
 
 use std::cmp::Ordering;
 
+use fuseline_torch::simd::{Loops, vectorised};
+
 use super::Params;
 use super::row::History;
+use crate::cpu::{LogSumExp, exp, sum};
 
 /// A chosen token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +22,7 @@ pub(super) struct Pick {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     logits: Vec<f32>,
+    weights: Vec<f32>,
     candidates: Vec<(f32, u32)>,
 }
 
@@ -40,77 +44,130 @@ pub(super) fn uniform(seed: u64, position: u64) -> f64 {
 /// Chooses a token. `history` is what penalties look at; `u` is the draw in 0..1. None where a logit is NaN or none is
 /// finite.
 pub(super) fn pick(logits: &[f32], params: &Params, history: &History, u: f64, scratch: &mut Scratch) -> Option<Pick> {
-    let highest = argmax(logits)?;
-    let logprob = |id: u32| {
-        if params.logprobs { log_softmax_at(logits, logits[highest as usize], id) } else { f32::NAN }
-    };
+    let highest = highest(logits)?;
+    let Scratch { logits: changed, weights, candidates } = scratch;
     let penalised = !history.seen.is_empty() || !history.said.is_empty();
-    let Scratch { logits: changed, candidates } = scratch;
     let (row, top) = if penalised {
         changed.clear();
         changed.extend_from_slice(logits);
         for id in &history.seen {
-            if let Some(logit) = changed.get_mut(*id as usize) {
-                let penalty = params.repetition_penalty as f32;
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-            }
+            let penalty = params.repetition_penalty as f32;
+            let logit = &mut changed[*id as usize];
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
         }
         for (id, times) in &history.said {
             changed[*id as usize] -= (params.frequency_penalty * f64::from(*times) + params.presence_penalty) as f32;
         }
-        (changed.as_slice(), argmax(changed)?)
+        (changed.as_slice(), self::highest(changed)?)
     } else {
         (logits, highest)
     };
     let id = if params.temperature == 0.0 {
-        top
-    } else if params.top_k == 0 && params.top_p >= 1.0 && params.min_p == 0.0 {
-        draw_any(row, row[top as usize], params.temperature, u)
+        row.iter().position(|logit| *logit == top)? as u32
     } else {
-        filter(row, row[top as usize], params, candidates);
-        draw_of(candidates, u)
+        weights.resize(row.len(), 0.0);
+        vectorised(Weights { logits: row, highest: top, scale: (1.0 / params.temperature) as f32, out: weights });
+        if params.top_k == 0 && params.top_p >= 1.0 && params.min_p == 0.0 {
+            draw_any(weights, u)
+        } else {
+            filter(weights, params, candidates);
+            draw_of(candidates, u)
+        }
     };
-    Some(Pick { id, logprob: logprob(id) })
+    let logprob = match params.logprobs {
+        true => (f64::from(logits[id as usize]) - vectorised(LogSumExp(logits))) as f32,
+        false => f32::NAN,
+    };
+    Some(Pick { id, logprob })
 }
 
-/// The lowest id of the highest logit.
-fn argmax(logits: &[f32]) -> Option<u32> {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if logit.is_nan() {
-            return None;
+/// The highest logit; none where one is NaN or none is finite.
+fn highest(logits: &[f32]) -> Option<f32> {
+    let highest = vectorised(Highest(logits));
+    highest.is_finite().then_some(highest)
+}
+
+/// The highest of a row, NaN if there is one.
+struct Highest<'a>(&'a [f32]);
+
+impl Loops for Highest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        const LANES: usize = 16;
+        let (mut best, mut bad) = ([f32::NEG_INFINITY; LANES], [false; LANES]);
+        let (whole, rest) = self.0.as_chunks::<LANES>();
+        let mut look = |part: &[f32]| {
+            for ((best, bad), x) in best.iter_mut().zip(&mut bad).zip(part) {
+                *best = if *x > *best { *x } else { *best };
+                *bad |= x.is_nan();
+            }
+        };
+        for part in whole {
+            look(part);
         }
-        if *logit > logits[best] {
-            best = id;
+        look(rest);
+        match bad.contains(&true) {
+            true => f32::NAN,
+            false => best.into_iter().fold(f32::NEG_INFINITY, f32::max),
         }
     }
-    logits.get(best).filter(|logit| logit.is_finite()).map(|_| best as u32)
 }
 
-/// `logits[id] - log(sum(exp(logits)))`.
-fn log_softmax_at(logits: &[f32], highest: f32, id: u32) -> f32 {
-    let sum: f64 = logits.iter().map(|logit| f64::from((logit - highest).exp())).sum();
-    (f64::from(logits[id as usize] - highest) - sum.ln()) as f32
+/// What each token weighs, the likeliest 1.
+struct Weights<'a> {
+    logits: &'a [f32],
+    highest: f32,
+    scale: f32,
+    out: &'a mut [f32],
 }
 
-/// A draw from all tokens, in the order of ids.
-fn draw_any(logits: &[f32], highest: f32, temperature: f64, u: f64) -> u32 {
-    let scale = (1.0 / temperature) as f32;
-    let weight = |logit: f32| f64::from(((logit - highest) * scale).exp());
-    let total: f64 = logits.iter().map(|logit| weight(*logit)).sum();
-    let mut left = u * total;
-    let mut last = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        let weight = weight(*logit);
-        if weight > 0.0 {
-            last = id;
-            left -= weight;
+impl Loops for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (out, logit) in self.out.iter_mut().zip(self.logits) {
+            *out = exp((logit - self.highest) * self.scale);
+        }
+    }
+}
+
+/// The sum of some weights.
+struct Mass<'a>(&'a [f32]);
+
+impl Loops for Mass<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        f64::from(sum(self.0, |weight| weight))
+    }
+}
+
+/// A draw from all tokens, in the order of ids: by blocks first.
+fn draw_any(weights: &[f32], u: f64) -> u32 {
+    const BLOCK: usize = 256;
+    let masses: Vec<f64> = weights.chunks(BLOCK).map(|block| vectorised(Mass(block))).collect();
+    let mut left = u * masses.iter().sum::<f64>();
+    let mut block = 0;
+    while block + 1 < masses.len() && left >= masses[block] {
+        left -= masses[block];
+        block += 1;
+    }
+    let mut last = None;
+    for (id, weight) in weights.iter().enumerate().skip(block * BLOCK) {
+        if *weight > 0.0 {
+            last = Some(id);
+            left -= f64::from(*weight);
             if left < 0.0 {
                 break;
             }
         }
     }
-    last as u32
+    // Rounding may leave a rest behind the last token that weighs anything.
+    last.or_else(|| weights.iter().rposition(|weight| *weight > 0.0)).unwrap_or_default() as u32
 }
 
 /// A draw from some tokens by their weights, in their order.
@@ -126,13 +183,10 @@ fn draw_of(candidates: &[(f32, u32)], u: f64) -> u32 {
     candidates[candidates.len() - 1].1
 }
 
-/// The tokens that pass the filters with their weights, the likeliest's being 1: likeliest first, lower ids first among
-/// equals; at least one.
-fn filter(logits: &[f32], highest: f32, params: &Params, candidates: &mut Vec<(f32, u32)>) {
-    let scale = (1.0 / params.temperature) as f32;
-    let weights = logits.iter().map(|logit| ((logit - highest) * scale).exp());
+/// The tokens that pass the filters with their weights: likeliest first, lower ids first among equals; at least one.
+fn filter(weights: &[f32], params: &Params, candidates: &mut Vec<(f32, u32)>) {
     candidates.clear();
-    candidates.extend(weights.zip(0..).filter(|(weight, _)| *weight > 0.0));
+    candidates.extend(weights.iter().copied().zip(0..).filter(|(weight, _)| *weight > 0.0));
     if params.top_k > 0 {
         sort_first(candidates, params.top_k);
         candidates.truncate(params.top_k);
@@ -263,11 +317,33 @@ mod tests {
     }
 
     #[test]
+    fn large_vocabularies_are_drawn_from_alike() {
+        let logits: Vec<f32> = (0..5000).map(|i| (uniform(1, i) * 4.0) as f32).collect();
+        let weights: Vec<f64> = logits.iter().map(|logit| f64::from(*logit).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut scratch = Scratch::default();
+        for draw in 0..500 {
+            let u = uniform(2, draw);
+            let found = pick(&logits, &Params::default(), &History::default(), u, &mut scratch).unwrap().id as usize;
+            let before: f64 = weights[..found].iter().sum::<f64>() / total;
+            // Sums of float32 in blocks of 256.
+            assert!(u > before - 1e-6 && u < before + weights[found] / total + 1e-6, "{u}: {found}");
+        }
+        // All that weighs anything lies before the end.
+        let mut masked = vec![f32::NEG_INFINITY; 600];
+        masked[3] = 1.0;
+        assert_eq!(pick(&masked, &Params::default(), &History::default(), 0.999_999, &mut scratch).unwrap().id, 3);
+    }
+
+    #[test]
     fn large_vocabularies_are_cut_alike() {
         let logits: Vec<f32> = (0..5000).map(|i| (uniform(1, i) * 4.0) as f32).collect();
         let params = Params { top_p: 0.9, ..Params::default() };
         let mut candidates = Vec::new();
-        filter(&logits, logits[argmax(&logits).unwrap() as usize], &params, &mut candidates);
+        let mut weights = vec![0.0; logits.len()];
+        let highest = highest(&logits).unwrap();
+        vectorised(Weights { logits: &logits, highest, scale: 1.0, out: &mut weights });
+        filter(&weights, &params, &mut candidates);
         let weight = |id: u32| f64::from(logits[id as usize]).exp();
         let total: f64 = (0..5000).map(weight).sum();
         let mass: f64 = candidates.iter().map(|(_, id)| weight(*id)).sum();
