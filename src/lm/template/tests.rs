@@ -108,3 +108,41 @@ fn real_templates_render_as_transformers_does() {
     }
     assert_eq!(checked, 90);
 }
+
+/// ASK-17: begin tokens twice, end tokens missing, prompts that are other tokens in training than in sampling.
+#[test]
+fn ask_17_a_turn_is_the_same_tokens_sampled_trained_and_continued() {
+    use crate::tokenizer::{TokenizerKind, TrainTokenizer, train};
+
+    for style in [ChatStyle::Chatml, ChatStyle::Llama3, ChatStyle::Gemma] {
+        let params = TrainTokenizer {
+            kind: TokenizerKind::ByteLevelBpe,
+            vocab_size: 300,
+            special: style.special_tokens(),
+            min_frequency: 1,
+            chat_template: Some(style.template().to_string()),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        train(&params, &["what is two and two", "two and two is four"]).unwrap().save(dir.path()).unwrap();
+        let tokenizer = Tokenizer::load(dir.path()).unwrap();
+        let template = ChatTemplate::load(dir.path(), &tokenizer).unwrap().expect("it was saved with one");
+        let begin = tokenizer.bos().map(|token| token.id);
+        let begins = |ids: &[u32]| ids.iter().filter(|id| Some(**id) == begin).count();
+        let mut turns = vec![Message::new("user", "What is two and two?")];
+        let mut before: Vec<u32> = Vec::new();
+        for answer in ["four", "two and two is four.\n\nFour!", " "] {
+            let sampled = template.encode_prompt(&tokenizer, &turns).unwrap();
+            let (prompt, completion) = template.encode_chat(&tokenizer, &turns, answer).unwrap();
+            assert_eq!(prompt, sampled, "{style:?}: what is trained on is what is sampled from");
+            assert!(prompt.starts_with(&before), "{style:?}: the next prompt goes on where the answer ended");
+            assert_eq!(begins(&prompt), usize::from(begin.is_some()), "{style:?}");
+            assert_eq!(begins(&completion), 0, "{style:?}");
+            let (end, said) = completion.split_last().expect("an end at least");
+            assert!(tokenizer.stop_ids().contains(end), "{style:?}: the end is learned");
+            assert!(!said.iter().any(|id| tokenizer.stop_ids().contains(id)), "{style:?}");
+            assert_eq!(tokenizer.decode(said, true).unwrap(), answer, "{style:?}");
+            before = [prompt, completion].concat();
+            turns.extend([Message::new("assistant", answer), Message::new("user", "Really?")]);
+        }
+    }
+}
