@@ -1,7 +1,7 @@
 //! The loop of generation: prompts are computed in chunks beside the running samples, every running sample gets one
 //! token a step, finished ones make room at once.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use super::room::{self, Need, Room};
 use super::row::{Ending, Row};
 use super::sampler::{Pick, Scratch, pick, uniform};
 use super::{Completion, Control, Params, Request, Sample};
-use crate::cpu::{Model, Piece, Sequence};
+use crate::cpu::{Model, PAGE, Piece, Sequence};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -38,6 +38,13 @@ impl Limits {
     pub fn check(&self, model: &Model, prompt: &[u32], params: &Params) -> Result<()> {
         let request = Request { prompt: prompt.to_vec(), samples: Vec::new() };
         room::check(0, &request, model.arch.max_positions as usize, model.layout(), params, self)
+    }
+
+    /// Tokens that a prompt and its answer may have together so that there is room for it, whatever the prompt's length.
+    pub fn context(&self, model: &Model) -> usize {
+        let pages = (self.cache_bytes / model.layout().page_bytes().max(1)) as usize;
+        // The page in which the prompt ends counts twice.
+        (pages.saturating_sub(1) * PAGE).min(model.arch.max_positions as usize)
     }
 }
 
@@ -95,14 +102,44 @@ pub fn generate_with(
             return Err(Error::TokenOutOfRange { id: i64::from(*id), vocab_size: model.arch.vocab_size });
         }
     }
+    let mut given = requests.iter().map(|request| Asked { request: request.clone(), params: params.clone() });
+    generate_queue(model, tokenizer, &mut |_| given.next(), limits, on_done)
+}
+
+/// A request with parameters of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
+    /// How tokens are chosen.
+    pub params: Params,
+}
+
+/// Samples requests that come while others run, as [`generate`] does, each as it would be alone. It ends when the queue
+/// does.
+///
+/// `next` gives the next request; it is asked whenever there is room for one. It is told whether nothing runs: then it
+/// may wait for one, and none ends the work. While others run it must not wait, and none means none yet. Requests are
+/// numbered in the order in which they come.
+///
+/// One that [`generate`] refuses ends the work with its error: who takes requests from elsewhere checks them before, by
+/// [`Limits::context`] for instance.
+pub fn generate_queue(
+    model: &mut Model,
+    tokenizer: &Tokenizer,
+    next: &mut dyn FnMut(bool) -> Option<Asked>,
+    limits: &Limits,
+    on_done: &mut dyn FnMut(Completion) -> Control,
+) -> Result<Usage> {
     let mut run = Run {
         room: Room::new(model.layout(), limits),
         model,
         tokenizer,
-        requests,
-        params,
+        next,
+        ahead: None,
+        came: 0,
+        requests: HashMap::new(),
         limits: Limits { rows: limits.rows.max(1), chunk: limits.chunk.max(1), ..*limits },
-        next: 0,
         prompts: VecDeque::new(),
         rows: Vec::new(),
         usage: Usage::default(),
@@ -115,13 +152,16 @@ pub fn generate_with(
 struct Run<'a> {
     model: &'a mut Model,
     tokenizer: &'a Tokenizer,
-    requests: &'a [Request],
-    params: &'a Params,
+    next: &'a mut dyn FnMut(bool) -> Option<Asked>,
+    /// A request that came before there was room for it.
+    ahead: Option<Asked>,
+    /// How many requests were taken.
+    came: usize,
+    /// Those that were taken and have samples that are not done.
+    requests: HashMap<usize, Asked>,
     limits: Limits,
     room: Room,
-    /// The next request to take.
-    next: usize,
-    /// Requests that were taken and have samples that are not done, in order.
+    /// The same in order.
     prompts: VecDeque<Prompt>,
     rows: Vec<Row>,
     usage: Usage,
@@ -154,7 +194,7 @@ enum Next {
 impl Run<'_> {
     fn all(&mut self) -> Result<()> {
         while self.start_rows()? == Control::Continue {
-            self.take_prompts();
+            self.take_prompts()?;
             if self.prompts.is_empty() || self.step()? == Control::Stop {
                 break;
             }
@@ -178,10 +218,10 @@ impl Run<'_> {
             }
             let sample = prompt.waiting.pop_front().expect("one is waiting");
             prompt.running += 1;
-            let ids = &self.requests[prompt.request].prompt;
-            let row = Row::new(prompt.request, sample, ids, prompt.sequence.clone(), self.params);
+            let Asked { request, params } = &self.requests[&prompt.request];
+            let row = Row::new(prompt.request, sample, &request.prompt, prompt.sequence.clone(), params);
             let u = uniform(sample.seed, 0);
-            let first = pick(&prompt.logits, self.params, &row.history, u, &mut Scratch::default());
+            let first = pick(&prompt.logits, params, &row.history, u, &mut Scratch::default());
             match self.record(row, first)? {
                 Next::Runs(row) => self.rows.push(row),
                 // The prompt may have gone with its last sample: the next one stands here then.
@@ -193,29 +233,35 @@ impl Run<'_> {
     }
 
     /// Takes requests, in order, as long as there is room for them and for their samples.
-    fn take_prompts(&mut self) {
+    fn take_prompts(&mut self) -> Result<()> {
         let mut wanted = self.rows.len() + self.prompts.iter().map(|prompt| prompt.waiting.len()).sum::<usize>();
-        while let Some(request) = self.requests.get(self.next) {
-            if request.samples.is_empty() {
-                self.next += 1;
-                continue;
+        while wanted < self.limits.rows {
+            let idle = self.prompts.is_empty();
+            let Some(asked) = self.ahead.take().or_else(|| (self.next)(idle)) else { return Ok(()) };
+            let Asked { request, params } = &asked;
+            if !request.samples.is_empty() {
+                let max_positions = self.model.arch.max_positions as usize;
+                room::check(self.came, request, max_positions, self.model.layout(), params, &self.limits)?;
+                let need = Need::of(request.prompt.len(), self.answer_limit(&asked));
+                if !self.room.take(need.prompt + need.sample) {
+                    self.ahead = Some(asked);
+                    return Ok(());
+                }
+                wanted += request.samples.len();
+                self.prompts.push_back(Prompt {
+                    request: self.came,
+                    need,
+                    sequence: self.model.sequence(),
+                    logits: Vec::new(),
+                    waiting: request.samples.iter().copied().collect(),
+                    running: 0,
+                    credit: true,
+                });
+                self.requests.insert(self.came, asked);
             }
-            let need = Need::of(request.prompt.len(), self.answer_limit(request));
-            if wanted >= self.limits.rows || !self.room.take(need.prompt + need.sample) {
-                return;
-            }
-            wanted += request.samples.len();
-            self.prompts.push_back(Prompt {
-                request: self.next,
-                need,
-                sequence: self.model.sequence(),
-                logits: Vec::new(),
-                waiting: request.samples.iter().copied().collect(),
-                running: 0,
-                credit: true,
-            });
-            self.next += 1;
+            self.came += 1;
         }
+        Ok(())
     }
 
     /// One pass: a token for every running sample, and a chunk of prompts.
@@ -223,7 +269,7 @@ impl Run<'_> {
         let (texts, chunks) = (self.texts(), self.chunks());
         let mut pieces = Vec::with_capacity(self.rows.len() + chunks.len());
         for (row, text) in self.rows.iter_mut().zip(&texts) {
-            let length = self.requests[row.request].prompt.len() + row.ids.len();
+            let length = self.requests[&row.request].request.prompt.len() + row.ids.len();
             let last = row.ids.len() - 1;
             pieces.push(match text {
                 None => Piece { sequence: &mut row.sequence, ids: &row.ids[last..], length, wanted: 1 },
@@ -235,7 +281,7 @@ impl Run<'_> {
         }
         let uncomputed = self.prompts.iter_mut().filter(|prompt| prompt.logits.is_empty());
         for (prompt, &n) in uncomputed.zip(&chunks) {
-            let ids = &self.requests[prompt.request].prompt;
+            let ids = &self.requests[&prompt.request].request.prompt;
             let first = prompt.sequence.len();
             let wanted = usize::from(first + n == ids.len());
             pieces.push(Piece {
@@ -253,7 +299,7 @@ impl Run<'_> {
         let (of_rows, of_prompts) = logits.split_at(self.rows.len() * vocabulary);
         let mut of_prompts = of_prompts.chunks_exact(vocabulary);
         for prompt in self.prompts.iter_mut().filter(|prompt| prompt.logits.is_empty()) {
-            if prompt.sequence.len() == self.requests[prompt.request].prompt.len() {
+            if prompt.sequence.len() == self.requests[&prompt.request].request.prompt.len() {
                 prompt.logits = of_prompts.next().expect("logits of every computed prompt").to_vec();
             }
         }
@@ -271,7 +317,7 @@ impl Run<'_> {
     /// The whole texts of rows whose angles change with this token, so that all of it is computed anew.
     fn texts(&self) -> Vec<Option<Vec<u32>>> {
         let text = |row: &Row| {
-            let prompt = &self.requests[row.request].prompt;
+            let prompt = &self.requests[&row.request].request.prompt;
             let changes = self.model.changes_at(prompt.len() + row.ids.len());
             changes.then(|| [prompt.as_slice(), &row.ids].concat())
         };
@@ -283,7 +329,7 @@ impl Run<'_> {
         let mut left = self.limits.chunk;
         let uncomputed = self.prompts.iter().filter(|prompt| prompt.logits.is_empty());
         let next = |prompt: &Prompt| {
-            let n = left.min(self.requests[prompt.request].prompt.len() - prompt.sequence.len());
+            let n = left.min(self.requests[&prompt.request].request.prompt.len() - prompt.sequence.len());
             left -= n;
             n
         };
@@ -292,11 +338,11 @@ impl Run<'_> {
 
     /// The next token of every running sample.
     fn picks(&self, logits: &[f32], vocabulary: usize) -> Vec<Option<Pick>> {
-        let (rows, params) = (&self.rows, self.params);
+        let (rows, requests) = (&self.rows, &self.requests);
         self.model.with_threads(|| {
             let choose = |scratch: &mut Scratch, (row, logits): (&Row, &[f32])| {
                 let u = uniform(row.sample.seed, row.ids.len() as u64);
-                pick(logits, params, &row.history, u, scratch)
+                pick(logits, &requests[&row.request].params, &row.history, u, scratch)
             };
             rows.par_iter().zip(logits.par_chunks_exact(vocabulary)).map_init(Scratch::default, choose).collect()
         })
@@ -310,8 +356,8 @@ impl Run<'_> {
             });
         };
         self.usage.completion_tokens += 1;
-        let limit = self.answer_limit(&self.requests[row.request]);
-        match row.push(pick, self.params, limit, self.tokenizer)? {
+        let asked = &self.requests[&row.request];
+        match row.push(pick, &asked.params, self.answer_limit(asked), self.tokenizer)? {
             None => Ok(Next::Runs(row)),
             Some(ending) => Ok(self.finish(row, ending)),
         }
@@ -325,6 +371,7 @@ impl Run<'_> {
         if prompt.running == 0 && prompt.waiting.is_empty() {
             self.room.give_back(prompt.need.prompt);
             self.prompts.remove(place);
+            self.requests.remove(&row.request);
         }
         let control = (self.on_done)(Completion {
             request: row.request,
@@ -342,7 +389,7 @@ impl Run<'_> {
     }
 
     /// The most tokens that an answer to this request may have.
-    fn answer_limit(&self, request: &Request) -> usize {
-        self.params.max_tokens.min(self.model.arch.max_positions as usize - request.prompt.len())
+    fn answer_limit(&self, asked: &Asked) -> usize {
+        asked.params.max_tokens.min(self.model.arch.max_positions as usize - asked.request.prompt.len())
     }
 }

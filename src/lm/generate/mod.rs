@@ -11,7 +11,7 @@ mod sampler;
 
 use serde::{Deserialize, Serialize};
 
-pub use engine::{Limits, Usage, generate, generate_with};
+pub use engine::{Asked, Limits, Usage, generate, generate_queue, generate_with};
 
 /// How tokens are chosen. Repetition penalty, then frequency and presence penalty, as vLLM has them
 /// (`vllm/model_executor/layers/utils.py`); then temperature, `top_k`, `top_p`, `min_p`, as Hugging Face.

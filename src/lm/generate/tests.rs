@@ -186,6 +186,82 @@ fn a_sample_that_outgrows_its_angles_is_as_if_alone() {
 }
 
 #[test]
+fn requests_that_come_while_others_run_are_answered_as_if_alone() {
+    for family in ["llama", "gemma3_text"] {
+        let decoder = tiny(family, 258);
+        let all = requests(12, 3);
+        // Each has parameters of its own.
+        let params =
+            |index: usize| Params { max_tokens: 5 + index, temperature: 0.5 + index as f64 / 10.0, ..sampling() };
+        let (mut came, mut asked, mut waited) = (0, 0, 0);
+        let mut next = |idle: bool| {
+            asked += 1;
+            // Most come late, some when nothing is left to do.
+            if came == all.len() || (!idle && asked % 5 != 0) {
+                return None;
+            }
+            waited += u32::from(idle);
+            came += 1;
+            Some(Asked { request: all[came - 1].clone(), params: params(came - 1) })
+        };
+        let mut done = Vec::new();
+        let mut on_done = |completion| {
+            done.push(completion);
+            Control::Continue
+        };
+        let limits = Limits { rows: 8, ..Limits::default() };
+        let mut model = Model::of(&decoder, 1).unwrap();
+        let usage = generate_queue(&mut model, &tokenizer(), &mut next, &limits, &mut on_done).unwrap();
+        assert!(done.len() == 36 && waited < 6, "most came while others ran: {waited}");
+        assert_eq!(usage.completion_tokens, done.iter().map(|done| done.n_tokens() as u64).sum::<u64>());
+        for completion in done {
+            let request = &all[completion.request];
+            let (alone, _) = run(&decoder, std::slice::from_ref(request), &params(completion.request), 8);
+            let expected = &alone[&(request.prompt.clone(), completion.sample)];
+            assert_eq!(&Completion { request: 0, ..completion }, expected, "{family}");
+        }
+    }
+}
+
+#[test]
+fn an_idle_queue_is_waited_for_and_its_end_is_the_end() {
+    let decoder = tiny("llama", 258);
+    let all = requests(4, 1);
+    let mut came = 0;
+    // One after the other: the next only when nothing runs.
+    let mut next = |idle: bool| {
+        let request = all.get(came).filter(|_| idle)?;
+        came += 1;
+        Some(Asked { request: request.clone(), params: sampling() })
+    };
+    let mut done = Vec::new();
+    let mut on_done = |completion: Completion| {
+        done.push(completion.request);
+        Control::Continue
+    };
+    let mut model = Model::of(&decoder, 1).unwrap();
+    generate_queue(&mut model, &tokenizer(), &mut next, &Limits::default(), &mut on_done).unwrap();
+    assert_eq!(done, [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_fits_the_context_of_the_limits_is_taken() {
+    let decoder = tiny("llama", 258);
+    let model = Model::of(&decoder, 1).unwrap();
+    let page = model.layout().page_bytes();
+    for pages in [2, 3, 9] {
+        let limits = Limits { cache_bytes: page * pages, ..Limits::default() };
+        let context = limits.context(&model);
+        assert_eq!(context, (64 * (pages as usize - 1)).min(96));
+        for prompt in [1, 63, 64, 65, 95] {
+            let params = Params { max_tokens: context.saturating_sub(prompt).max(1), ..sampling() };
+            let checked = limits.check(&model, &vec![2; prompt], &params);
+            assert!(prompt >= context || checked.is_ok(), "{prompt} tokens in {pages} pages: {checked:?}");
+        }
+    }
+}
+
+#[test]
 fn samples_differ_and_are_not_all_alike() {
     let (results, _) = run(&tiny("llama", 258), &requests(4, 4), &sampling(), 8);
     let texts: std::collections::BTreeSet<_> = results.values().map(|done| done.ids.clone()).collect();
