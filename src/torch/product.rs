@@ -9,6 +9,8 @@
 //! Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
 
 use crate::simd::{Level, Loops, vectorised};
+#[cfg(target_arch = "x86_64")]
+use registers::{paired, wide};
 
 /// Columns of a panel: two registers of AVX-512.
 pub const WIDTH: usize = 32;
@@ -281,68 +283,106 @@ fn halves<const R: usize>(weights: &[[u32; WIDTH]], x: &[u32], stride: usize, ou
     vectorised(Work::<R>(weights, x, stride, out));
 }
 
-/// Defines a tile whose sums stay in registers of AVX-512: compilers load the weights anew for every row.
-macro_rules! in_registers {
-    ($(#[$doc:meta])* $name:ident, $features:literal, $element:ty, $load:expr, $splat:expr, $add:expr) => {
-        $(#[$doc])*
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)] // Intrinsics are called with pointers, and only where there are such instructions.
-        fn $name<const R: usize>(weights: &[[$element; WIDTH]], x: &[$element], stride: usize, out: &mut [Cells]) {
-            use std::arch::x86_64::*;
+/// Tiles whose sums stay in registers of AVX-512: compilers load the weights anew for every row.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)] // Intrinsics take pointers, and may be called only where there are such instructions.
+mod registers {
+    use std::arch::x86_64::*;
 
-            #[target_feature(enable = $features)]
-            fn work<const R: usize>(weights: &[[$element; WIDTH]], rows: [&[$element]; R], out: &mut [Cells; R]) {
-                const HALF: usize = WIDTH / 2;
-                let mut sums = [[_mm512_setzero_ps(); 2]; R];
-                for (sums, cells) in sums.iter_mut().zip(out.iter()) {
-                    // SAFETY: 16 values are read from an array of 32, at 0 and at 16.
-                    *sums = unsafe { [_mm512_loadu_ps(cells.as_ptr()), _mm512_loadu_ps(cells.as_ptr().add(HALF))] };
-                }
-                for (place, cells) in weights.iter().enumerate() {
-                    // SAFETY: as above; both types are 64 bytes without meaning of their own.
-                    let (left, right) = unsafe { ($load(cells.as_ptr()), $load(cells.as_ptr().add(HALF))) };
-                    for row in 0..R {
-                        let value = $splat(rows[row][place]);
-                        sums[row][0] = $add(sums[row][0], value, left);
-                        sums[row][1] = $add(sums[row][1], value, right);
+    use super::{Cells, WIDTH};
+
+    const HALF: usize = WIDTH / 2;
+
+    macro_rules! tile {
+        ($(#[$doc:meta])* $name:ident, $features:literal, $element:ty, $halves:ident, $splat:ident, $add:ident) => {
+            $(#[$doc])*
+            pub(super) fn $name<const R: usize>(
+                weights: &[[$element; WIDTH]],
+                x: &[$element],
+                stride: usize,
+                out: &mut [Cells],
+            ) {
+                #[target_feature(enable = $features)]
+                fn work<const R: usize>(weights: &[[$element; WIDTH]], rows: [&[$element]; R], out: &mut [Cells; R]) {
+                    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+                    for (sums, cells) in sums.iter_mut().zip(out.iter()) {
+                        *sums = float_halves(cells);
+                    }
+                    for (place, cells) in weights.iter().enumerate() {
+                        let [left, right] = $halves(cells);
+                        for row in 0..R {
+                            let value = $splat(rows[row][place]);
+                            sums[row] = [$add(sums[row][0], value, left), $add(sums[row][1], value, right)];
+                        }
+                    }
+                    for (sums, cells) in sums.iter().zip(out.iter_mut()) {
+                        // SAFETY: 16 values are written to an array of 32, at 0 and at 16.
+                        unsafe {
+                            _mm512_storeu_ps(cells.as_mut_ptr(), sums[0]);
+                            _mm512_storeu_ps(cells.as_mut_ptr().add(HALF), sums[1]);
+                        }
                     }
                 }
-                for (sums, cells) in sums.iter().zip(out.iter_mut()) {
-                    // SAFETY: as above, written.
-                    unsafe {
-                        _mm512_storeu_ps(cells.as_mut_ptr(), sums[0]);
-                        _mm512_storeu_ps(cells.as_mut_ptr().add(HALF), sums[1]);
-                    }
-                }
+
+                let rows: [&[$element]; R] = std::array::from_fn(|row| &x[row * stride..][..weights.len()]);
+                let out: &mut [Cells; R] = (&mut out[..R]).try_into().expect("a slice of that length");
+                // SAFETY: the caller has asked whether the processor has the instructions.
+                unsafe { work::<R>(weights, rows, out) }
             }
+        };
+    }
 
-            let rows: [&[$element]; R] = std::array::from_fn(|row| &x[row * stride..][..weights.len()]);
-            let out: &mut [Cells; R] = (&mut out[..R]).try_into().expect("a slice of that length");
-            // SAFETY: the caller has asked whether the processor has the instructions.
-            unsafe { work::<R>(weights, rows, out) }
+    tile!(
+        /// A tile in float32.
+        wide, "avx512f", f32, float_halves, float_splat, float_add
+    );
+    tile!(
+        /// A tile in bfloat16 by the processor's own instruction for it.
+        paired, "avx512f,avx512bf16", u32, pair_halves, pair_splat, pair_add
+    );
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn float_halves(cells: &[f32; WIDTH]) -> [__m512; 2] {
+        // SAFETY: 16 values are read from an array of 32, at 0 and at 16.
+        unsafe { [_mm512_loadu_ps(cells.as_ptr()), _mm512_loadu_ps(cells.as_ptr().add(HALF))] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn float_splat(value: f32) -> __m512 {
+        _mm512_set1_ps(value)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn float_add(sum: __m512, value: __m512, weight: __m512) -> __m512 {
+        _mm512_fmadd_ps(value, weight, sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn pair_halves(cells: &[u32; WIDTH]) -> [__m512bh; 2] {
+        // SAFETY: 16 values are read from an array of 32, at 0 and at 16; the types are 64 bytes without meaning.
+        unsafe {
+            let half = |at| _mm512_loadu_si512(cells.as_ptr().add(at).cast());
+            [half(0), half(HALF)].map(|half| std::mem::transmute::<__m512i, __m512bh>(half))
         }
-    };
-}
+    }
 
-in_registers!(
-    /// A tile in float32.
-    wide,
-    "avx512f",
-    f32,
-    |at| _mm512_loadu_ps(at),
-    |value| _mm512_set1_ps(value),
-    |sum, value, weight| _mm512_fmadd_ps(value, weight, sum)
-);
-in_registers!(
-    /// A tile in bfloat16 by the processor's own instruction for it.
-    paired,
-    "avx512f,avx512bf16",
-    u32,
-    |at: *const u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast())),
-    // SAFETY: both types are 64 bytes without meaning of their own.
-    |value: u32| unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(value.cast_signed())) },
-    |sum, value, weight| _mm512_dpbf16_ps(sum, value, weight)
-);
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn pair_splat(value: u32) -> __m512bh {
+        // SAFETY: both types are 64 bytes without meaning of their own.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(value.cast_signed())) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn pair_add(sum: __m512, value: __m512bh, weight: __m512bh) -> __m512 {
+        _mm512_dpbf16_ps(sum, value, weight)
+    }
+}
 
 #[cfg(test)]
 mod tests {
