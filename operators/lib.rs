@@ -11,6 +11,7 @@ use fuseline_contract::{Entry, Runner};
 mod build_pairs;
 mod command;
 mod dpo;
+mod endpoint;
 mod evaluate;
 mod import_model;
 mod init_model;
@@ -33,6 +34,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<build_pairs::BuildPairs>(),
     Entry::of::<command::Command>(),
     Entry::of::<dpo::Dpo>(),
+    Entry::of::<endpoint::Endpoint>(),
     Entry::of::<evaluate::Evaluate>(),
     Entry::of::<import_model::ImportModel>(),
     Entry::of::<init_model::InitModel>(),
@@ -50,13 +52,15 @@ pub const ALL: &[Entry] = &[
     Entry::of::<wrpo::Wrpo>(),
 ];
 
-/// The work of operators that run on a thread of the driving process.
+/// The work of operators that run on a thread of the driving process: those that are cheap, and those that ask endpoints.
 pub const THREAD: &[Runner] = &[
     Runner::of::<build_pairs::BuildPairs>(),
+    Runner::of::<endpoint::Endpoint>(),
     Runner::of::<evaluate::Evaluate>(),
     Runner::of::<load::Load>(),
     Runner::of::<make_dataset::MakeDataset>(),
     Runner::of::<merge::Merge>(),
+    Runner::asking::<sample::Sample>(),
     Runner::of::<sql::Sql>(),
     Runner::of::<table::TableOperator>(),
     Runner::of::<verify::Verify>(),
@@ -91,17 +95,19 @@ mod tests {
         assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
     }
 
+    /// Operators that also work with an endpoint.
+    const ASKING: &[&str] = &["sample"];
+
     #[test]
     fn every_operator_has_its_work_where_it_runs() {
         for entry in ALL {
-            let (here, there) = match entry.traits.place {
-                Place::Thread => (THREAD, WORKER),
-                Place::Worker => (WORKER, THREAD),
+            let count = |list: &[Runner]| list.iter().filter(|runner| runner.name == entry.name).count();
+            let expected = match entry.traits.place {
+                Place::Thread => (1, 0),
+                Place::Worker => (usize::from(ASKING.contains(&entry.name)), 1),
             };
-            assert!(here.iter().any(|runner| runner.name == entry.name), "{}", entry.name);
-            assert!(!there.iter().any(|runner| runner.name == entry.name), "{}", entry.name);
+            assert_eq!((count(THREAD), count(WORKER)), expected, "{}", entry.name);
         }
-        assert_eq!(ALL.len(), THREAD.len() + WORKER.len());
     }
 
     #[test]

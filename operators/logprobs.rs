@@ -210,7 +210,7 @@ fn scores(config: &Config, run: &dyn Run, model: &Model, texts: &Texts) -> Resul
         let item = chat.encoder.answered(&text.messages, &text.answer).and_then(|ids| fit(ids, limit, config.too_long));
         match failures.catch(place, item)? {
             Some(Ok(item)) => missing.push((place, item)),
-            Some(Err(reason)) => failures.skip(place, reason),
+            Some(Err(reason)) => failures.skip(place..place + 1, &reason),
             None => {}
         }
     }

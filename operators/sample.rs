@@ -1,13 +1,15 @@
 //! `sample`: answers of a model to prompts.
 
+mod asked;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fuseline_contract::rows::{self, Prompt, Response, Row};
 use fuseline_contract::value::Value;
 use fuseline_contract::{
-    Digest, Execute, Input, Kind, Memo, Model, Operator, Output, Part, Place, Ports, Problems, Progress, RowFunction,
-    RowKey, Run, StageError, Table, Traits, Usage,
+    Ask, Digest, Execute, Input, Kind, Memo, Model, Operator, Output, Part, Place, Ports, Problems, Progress,
+    RowFunction, RowKey, Run, StageError, Table, Traits, Usage,
 };
 use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample as Draw, generate_with, row_seed};
 use schemars::JsonSchema;
@@ -130,7 +132,11 @@ stage, after all others are answered and remembered. With `max_failed_rows: N`
 up to N rows, one a sample, are left out instead: they are listed in `failed`
 (prompt_id, sample, reason), and tables that rest on the rest say so. With
 `too_long: skip` prompts that are too long are listed there as well, however
-many, and do not count as failed; `too_long: truncate_left` keeps their end.";
+many, and do not count as failed; `too_long: truncate_left` keeps their end.
+
+The model may be an `endpoint`. Then there is a request a sample, the seed is
+sent where the endpoint takes one, and nobody promises the same answer twice;
+what was answered is remembered all the same.";
     const EXAMPLE: &'static str = "op: sample\ninputs: {prompts: prompts, model: target}\n\
         with: {n: 5, temperature: 0.8, top_p: 0.95, max_tokens: 64, label: target}\n";
     type Config = Config;
@@ -141,7 +147,7 @@ many, and do not count as failed; `too_long: truncate_left` keeps their end.";
         Ports {
             inputs: vec![
                 Input::one("prompts", Kind::Rows(&rows::PROMPT), "the prompts"),
-                Input::one("model", Kind::Model, "the model that answers").labelled(),
+                Input::one("model", Kind::AnyModel, "the model that answers").labelled(),
             ],
             outputs: std::iter::once(responses).chain(failed).collect(),
         }
@@ -161,62 +167,83 @@ many, and do not count as failed; `too_long: truncate_left` keeps their end.";
 
 impl Execute for Sample {
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-        let table = run.table("prompts")?.conform(&rows::PROMPT)?;
-        let prompts = Prompt::read(&table)?;
-        if prompts.is_empty() {
-            return Err(StageError::input("the table bound to \"prompts\" has no rows"));
-        }
-        let bound = run.model("model")?;
-        let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
-        let n = config.n as usize;
-        let questions = Questions::new(&prompts, config, run.seed());
-        let (answers, failures) = answer(config, run, &bound, &questions)?;
-
-        let mut responses = Vec::with_capacity(prompts.len() * n);
-        // The prompt of each response, its log-probabilities, and what was left out: prompt, sample, why.
-        let (mut asked, mut logps, mut unanswered) = (Vec::with_capacity(prompts.len() * n), Vec::new(), Vec::new());
-        for (row, (prompt, question)) in prompts.iter().zip(&questions.of_prompt).enumerate() {
-            for sample in 0..n {
-                let place = question * n + sample;
-                let Some(answer) = &answers[place] else {
-                    let failure = failures.at(*question);
-                    let failure = failure.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
-                    unanswered.push((prompt.prompt_id.as_str(), sample as i64, failure));
-                    continue;
-                };
-                asked.push(row);
-                logps.push(answer.logps.clone().map(|logps| logps.into_iter().map(f64::from).collect::<Vec<f64>>()));
-                responses.push(Response {
-                    prompt_id: prompt.prompt_id.clone(),
-                    messages: prompt.messages.clone(),
-                    reference: prompt.reference.clone(),
-                    domain: prompt.domain.clone(),
-                    meta: prompt.meta.clone(),
-                    source: label.clone(),
-                    sample: sample as i64,
-                    text: answer.text.clone(),
-                    finish_reason: Some(answer.finish_reason.clone()),
-                    n_tokens: Some(answer.n_tokens),
-                    // The bits of the seed; SQL has no unsigned integer that all tools read.
-                    seed: Some(questions.draws[place].seed as i64),
-                });
-            }
-        }
-        let failed: Vec<(&str, &str)> = unanswered
-            .iter()
-            .filter(|(_, _, failure)| !failure.skipped)
-            .map(|(id, _, failure)| (*id, failure.reason.as_str()))
-            .collect();
-        failed::allow(&failed, "prompt", config.max_failed_rows, prompts.len() * n)?;
-        if failed::leaves_out(config.max_failed_rows, config.too_long) {
-            run.write(failed::OUTPUT, left_out(&unanswered)?)?;
-        }
-        let mut answers = table.take(&asked)?.beside(&Response::table(&responses)?)?;
-        if config.logprobs {
-            answers = answers.beside(&failed::column("logps", true, logps)?)?;
-        }
-        run.write("responses", answers)
+        work(config, run, generate_missing)
     }
+}
+
+impl Ask for Sample {
+    fn ask(config: &Config, run: &dyn Run) -> Result<(), StageError> {
+        work(config, run, asked::missing)
+    }
+}
+
+/// Gives the answers that are not remembered, each remembered at once; why each place without an answer has none.
+type Missing = fn(
+    &Config,
+    &dyn Run,
+    &Model,
+    &Questions<'_>,
+    &dyn Memo,
+    &[RowKey],
+    &mut [Option<Answer>],
+) -> Result<Failures, StageError>;
+
+fn work(config: &Config, run: &dyn Run, missing: Missing) -> Result<(), StageError> {
+    let table = run.table("prompts")?.conform(&rows::PROMPT)?;
+    let prompts = Prompt::read(&table)?;
+    if prompts.is_empty() {
+        return Err(StageError::input("the table bound to \"prompts\" has no rows"));
+    }
+    let bound = run.model("model")?;
+    let label = bound.label.clone().ok_or_else(|| StageError::bug("the model has no label"))?;
+    let n = config.n as usize;
+    let questions = Questions::new(&prompts, config, run.seed());
+    let (answers, failures) = answer(config, run, &bound, &questions, missing)?;
+
+    let mut responses = Vec::with_capacity(prompts.len() * n);
+    // The prompt of each response, its log-probabilities, and what was left out: prompt, sample, why.
+    let (mut asked, mut logps, mut unanswered) = (Vec::with_capacity(prompts.len() * n), Vec::new(), Vec::new());
+    for (row, (prompt, question)) in prompts.iter().zip(&questions.of_prompt).enumerate() {
+        for sample in 0..n {
+            let place = question * n + sample;
+            let Some(answer) = &answers[place] else {
+                let failure = failures.at(place);
+                let failure = failure.ok_or_else(|| StageError::bug(format!("row {place} was not generated")))?;
+                unanswered.push((prompt.prompt_id.as_str(), sample as i64, failure));
+                continue;
+            };
+            asked.push(row);
+            logps.push(answer.logps.clone().map(|logps| logps.into_iter().map(f64::from).collect::<Vec<f64>>()));
+            responses.push(Response {
+                prompt_id: prompt.prompt_id.clone(),
+                messages: prompt.messages.clone(),
+                reference: prompt.reference.clone(),
+                domain: prompt.domain.clone(),
+                meta: prompt.meta.clone(),
+                source: label.clone(),
+                sample: sample as i64,
+                text: answer.text.clone(),
+                finish_reason: Some(answer.finish_reason.clone()),
+                n_tokens: answer.n_tokens,
+                // The bits of the seed; SQL has no unsigned integer that all tools read.
+                seed: Some(questions.draws[place].seed as i64),
+            });
+        }
+    }
+    let failed: Vec<(&str, &str)> = unanswered
+        .iter()
+        .filter(|(_, _, failure)| !failure.skipped)
+        .map(|(id, _, failure)| (*id, failure.reason.as_str()))
+        .collect();
+    failed::allow(&failed, "prompt", config.max_failed_rows, prompts.len() * n)?;
+    if failed::leaves_out(config.max_failed_rows, config.too_long) {
+        run.write(failed::OUTPUT, left_out(&unanswered)?)?;
+    }
+    let mut answers = table.take(&asked)?.beside(&Response::table(&responses)?)?;
+    if config.logprobs {
+        answers = answers.beside(&failed::column("logps", true, logps)?)?;
+    }
+    run.write("responses", answers)
 }
 
 /// The rows that have no answer.
@@ -232,7 +259,8 @@ fn left_out(rows: &[(&str, i64, &Failure)]) -> Result<Table, StageError> {
 struct Answer {
     text: String,
     finish_reason: String,
-    n_tokens: i64,
+    /// Nothing where an endpoint does not count.
+    n_tokens: Option<i64>,
     /// Of each token, where they are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logps: Option<Vec<f32>>,
@@ -314,6 +342,7 @@ fn answer(
     run: &dyn Run,
     model: &Model,
     questions: &Questions<'_>,
+    missing: Missing,
 ) -> Result<(Vec<Option<Answer>>, Failures), StageError> {
     let memo = run.memo(&row_function(config, model.content))?;
     let keys = questions.keys(config, model.content);
@@ -323,7 +352,7 @@ fn answer(
         answers[place].is_some()
     })?;
     let failures = match answers.iter().any(Option::is_none) {
-        true => generate_missing(config, run, model, questions, &*memo, &keys, &mut answers)?,
+        true => missing(config, run, model, questions, &*memo, &keys, &mut answers)?,
         false => Failures::default(),
     };
     Ok((answers, failures))
@@ -354,14 +383,15 @@ fn generate_missing(
         if samples.is_empty() {
             continue;
         }
+        let places = question * n..(question + 1) * n;
         let ids = chat.encoder.prompt(&prompt.messages).and_then(|ids| fit(ids, &chat.model, config));
-        let ids = match failures.catch(question, ids)? {
+        let ids = match failures.catch_all(places.clone(), ids)? {
             Some(Fit::Prompt(ids)) => {
                 let checked = limits.check(&chat.model, &ids, &params).map_err(errors::lm);
-                failures.catch(question, checked.map(|()| ids))?
+                failures.catch_all(places, checked.map(|()| ids))?
             }
             Some(Fit::Skipped(reason)) => {
-                failures.skip(question, reason);
+                failures.skip(places, &reason);
                 None
             }
             None => None,
@@ -378,16 +408,17 @@ fn generate_missing(
     let mut unwritten = Ok(());
     let mut on_done = |completion: Completion| {
         let place = asked[completion.request] * n + completion.sample as usize;
+        let written = completion.n_tokens() as u64;
         let answer = Answer {
             finish_reason: completion.finish_reason.as_str().to_owned(),
-            n_tokens: completion.n_tokens() as i64,
+            n_tokens: Some(written as i64),
             logps: config.logprobs.then_some(completion.logprobs),
             text: completion.text,
         };
         finished += 1;
-        tokens += answer.n_tokens as u64;
+        tokens += written;
         let read = std::mem::take(&mut unread[completion.request]);
-        run.used(Usage { tokens_out: answer.n_tokens as u64, ..Usage::read(read) });
+        run.used(Usage { tokens_out: written, ..Usage::read(read) });
         let row = serde_json::to_vec(&answer).expect("an answer is plain data");
         unwritten = memo.put(&keys[place], &row);
         answers[place] = Some(answer);

@@ -10,8 +10,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fuseline-engine", &["contract"]),
     ("fuseline-lm", &["torch", "weights"]),
     ("fuseline-metrics", &[]),
-    ("fuseline-operators", &["contract", "lm", "metrics", "query", "weights"]),
+    ("fuseline-operators", &["contract", "lm", "metrics", "query", "remote", "weights"]),
     ("fuseline-query", &["contract", "metrics"]),
+    ("fuseline-remote", &[]),
     ("fuseline-torch", &[]),
     ("fuseline-weights", &[]),
 ];
@@ -58,9 +59,9 @@ const MODULES: &[(&str, &[&str])] = &[
             "select",
             "lineage",
             "resources",
+            "secrets",
             "attempt",
             "care",
-            "secrets",
             "run",
             "worker",
             "publisher",
@@ -114,6 +115,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "diff",
         ],
     ),
+    ("src/remote", &["error", "limits", "prices", "wire", "endpoint"]),
     ("src/weights", &["dtype", "error", "folder", "shard", "names", "methods", "merge"]),
 ];
 

@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod costs;
 mod crash;
+mod endpoint;
 mod events;
 mod failures;
 mod faults;

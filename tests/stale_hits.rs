@@ -13,7 +13,6 @@ mod rows;
 use std::collections::BTreeMap;
 
 use fuseline_contract::operator::{Entry, Resolved};
-use fuseline_contract::port::Kind;
 use fuseline_contract::{Digest, Key, Part, StageId};
 use fuseline_engine::key;
 use fuseline_engine::plan::{Bound, Node, Resources, Source};
@@ -27,6 +26,14 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("command.env", "tests/command.rs", "fn the_environment_is_cleared_but_for_what_is_asked_for()"),
     ("command.timeout_seconds", "tests/command.rs", "fn a_time_limit_ends_the_program_and_all_that_it_started()"),
     ("dpo.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_dpo_gives_the_same_bytes()"),
+    ("endpoint.connect_timeout_seconds", "tests/endpoint.rs", "fn a_connection_that_nobody_takes_is_given_up()"),
+    ("endpoint.max_attempts", "tests/endpoint.rs", "fn how_an_endpoint_is_asked_holds_as_it_stands_now()"),
+    ("endpoint.max_concurrency", "tests/endpoint.rs", "fn limits_of_a_minute_and_at_once_reach_the_client()"),
+    ("endpoint.max_usd", "tests/endpoint.rs", "fn the_spending_limit_holds_over_runs_and_answers_are_kept()"),
+    ("endpoint.prices", "tests/endpoint.rs", "fn how_an_endpoint_is_asked_holds_as_it_stands_now()"),
+    ("endpoint.requests_per_minute", "tests/endpoint.rs", "fn limits_of_a_minute_and_at_once_reach_the_client()"),
+    ("endpoint.timeout_seconds", "tests/endpoint.rs", "fn how_an_endpoint_is_asked_holds_as_it_stands_now()"),
+    ("endpoint.via", "tests/endpoint.rs", "fn ask_6_every_row_is_paid_for_once_and_a_further_prompt_costs_its_own()"),
     ("sft.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_sft_gives_the_same_bytes()"),
     ("wrpo.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_wrpo_gives_the_same_bytes()"),
 ];
@@ -143,7 +150,7 @@ fn ask_1_every_input_file_seed_and_version_of_every_operator_is_in_its_key() {
                 let label = key_with(&node, |node| node.inputs[at].from[0].label = Some("fox".to_owned()));
                 assert_eq!(label != base, port.labelled, "{name}: label of {}: {params}", bound.port);
                 let axis = |node: &mut Node| drop(node.inputs[at].from[0].axes.insert("axis".into(), "1".into()));
-                let is_table = port.kind != Kind::Model;
+                let is_table = !port.kind.is_model();
                 assert_eq!(
                     key_with(&node, axis) != base,
                     is_table,

@@ -2,6 +2,7 @@
 //! is said of them. Must not know models.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::datatypes::Field;
 use fuseline_contract::rows::Cell;
@@ -63,9 +64,23 @@ impl Failures {
         }
     }
 
-    /// Takes down that something is left out, as was asked for.
-    pub fn skip(&mut self, place: usize, reason: String) {
-        self.0.insert(place, Failure { reason, skipped: true });
+    /// The same for all places that would have it.
+    pub fn catch_all<T>(&mut self, places: Range<usize>, tried: Result<T, StageError>) -> Result<Option<T>, StageError> {
+        let done = self.catch(places.start, tried)?;
+        if let (None, Some(failure)) = (&done, self.0.get(&places.start).cloned()) {
+            self.0.extend(places.map(|place| (place, failure.clone())));
+        }
+        Ok(done)
+    }
+
+    /// Takes down why a place has nothing.
+    pub fn add(&mut self, place: usize, reason: String) {
+        self.0.insert(place, Failure { reason, skipped: false });
+    }
+
+    /// Takes down that places are left out, as was asked for.
+    pub fn skip(&mut self, places: Range<usize>, reason: &str) {
+        self.0.extend(places.map(|place| (place, Failure { reason: reason.to_owned(), skipped: true })));
     }
 
     /// Why what stands at a place cannot be answered; nothing if it can.
@@ -125,7 +140,7 @@ mod tests {
         assert_eq!(failures.catch(0, Ok(5)), Ok(Some(5)));
         assert_eq!(failures.catch(1, Err::<(), _>(StageError::input("too long"))), Ok(None));
         assert!(failures.catch(2, Err::<(), _>(StageError::environment("no memory"))).is_err());
-        failures.skip(3, "longer still".into());
+        failures.skip(3..4, "longer still");
         let found =
             [0, 1, 2, 3].map(|place| failures.at(place).map(|failure| (failure.reason.as_str(), failure.skipped)));
         assert_eq!(found, [None, Some(("too long", false)), None, Some(("longer still", true))]);

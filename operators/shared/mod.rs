@@ -1,6 +1,7 @@
 //! What several operators need; not operators themselves.
 
 pub mod chat;
+pub mod endpoint;
 pub mod errors;
 pub mod failed;
 pub mod rows;

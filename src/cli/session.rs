@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use fuseline_contract::{Digest, Kind, StageError};
+use fuseline_contract::{Digest, StageError};
 use fuseline_engine::decide::Decision;
 use fuseline_engine::ledger::{self, RunEntry};
 use fuseline_engine::store::{ArtifactKind, Store};
@@ -54,7 +54,7 @@ fn tables(setting: &Setting) -> Outputs {
     let mut tables = Outputs::new();
     for (node, instance) in setting.plan.nodes.iter().enumerate() {
         for (output, port) in instance.resolved.ports.outputs.iter().enumerate() {
-            if port.kind == Kind::Model {
+            if port.kind.is_model() {
                 continue;
             }
             if output == 0 {

@@ -78,7 +78,7 @@ pub fn rerun(location: &Location, pipeline: &Pipeline, stages: &[String], as_jso
             };
             let node = &setting.plan.nodes[index];
             let stage = node.id.to_string();
-            match node.entry.traits.promise {
+            match setting.plan.traits(node).promise {
                 Promise::Deterministic => deviations.push(Deviation { stage, what, cause: Cause::Work }),
                 Promise::Sampled => {
                     let what = format!("{what}; its operator promises no equal bytes");

@@ -33,6 +33,6 @@ pub use memo::{Memo, RowFunction, RowKey};
 pub use operator::{Entry, ExternalFile, Operator, Part, Place, Problems, Promise, Traits};
 pub use port::{Arity, Input, Kind, Output, Ports};
 pub use run::{Checkpoints, Model, Run};
-pub use runner::{Execute, Runner};
+pub use runner::{Ask, Execute, Runner};
 pub use secret::Secret;
 pub use table::Table;

@@ -11,15 +11,25 @@ pub enum Kind {
     AnyTable,
     /// A model folder.
     Model,
+    /// A model that answers elsewhere: its name and place, no weights. Only an output.
+    Endpoint,
+    /// A model folder or an endpoint. Only an input, of work that needs no weights.
+    AnyModel,
 }
 
 impl Kind {
+    /// Whether it is a model, of whatever kind; all else is a table.
+    pub fn is_model(self) -> bool {
+        matches!(self, Self::Model | Self::Endpoint | Self::AnyModel)
+    }
+
     /// Whether something made as `self` may be taken as `wanted`; if not, why.
     ///
     /// Columns that are only known at run time are checked when they are read.
     pub fn fits(self, wanted: Self) -> Result<(), String> {
         match (self, wanted) {
-            (Self::Model, Self::Model)
+            (Self::Model, Self::Model | Self::AnyModel)
+            | (Self::Endpoint, Self::Endpoint | Self::AnyModel)
             | (Self::AnyTable, Self::AnyTable | Self::Rows(_))
             | (Self::Rows(_), Self::AnyTable) => Ok(()),
             (Self::Rows(made), Self::Rows(wanted)) => match made.lacks(wanted) {
@@ -36,6 +46,8 @@ impl Kind {
             Self::Rows(rows) => format!("a table of {rows} rows"),
             Self::AnyTable => "a table".to_owned(),
             Self::Model => "a model".to_owned(),
+            Self::Endpoint => "an endpoint".to_owned(),
+            Self::AnyModel => "a model or an endpoint".to_owned(),
         }
     }
 }
@@ -148,5 +160,13 @@ mod tests {
         assert!(message.contains("source"), "{message}");
         assert!(Kind::Rows(&METRIC).fits(Kind::Rows(&PROMPT)).is_err());
         assert!(Kind::Model.fits(Kind::AnyTable).is_err());
+    }
+
+    #[test]
+    fn an_endpoint_stands_only_where_no_weights_are_needed() {
+        assert!(Kind::Endpoint.fits(Kind::AnyModel).is_ok() && Kind::Model.fits(Kind::AnyModel).is_ok());
+        let message = Kind::Endpoint.fits(Kind::Model).expect_err("it has no weights");
+        assert_eq!(message, "an endpoint is not a model");
+        assert!(Kind::Endpoint.fits(Kind::AnyTable).is_err() && Kind::AnyTable.fits(Kind::AnyModel).is_err());
     }
 }

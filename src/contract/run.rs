@@ -11,12 +11,14 @@ use crate::secret::Secret;
 use crate::table::Table;
 
 /// A model folder that was bound to a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// The label under which its results are known.
     pub label: Option<String>,
-    /// The folder; read only.
+    /// The folder; read only. An endpoint's says who answers.
     pub path: PathBuf,
+    /// The parameters of the stage that made it, if it is an endpoint: how to ask it, which is in no key.
+    pub endpoint: Option<serde_json::Value>,
     /// Everything that decides what it does: weights, configuration, tokenizer, template.
     pub content: Digest,
 }

@@ -5,7 +5,7 @@
 //! An attempt's folder holds `spec.json`, `events.ndjson`, `stdout.log`,
 //! `stderr.log`, `result.json` (written last), `out/` and `scratch/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use fuseline_contract::rows::{self, RowType};
@@ -13,6 +13,7 @@ use fuseline_contract::{Arity, Digest, Key, Kind, Progress, RowCounts, StageErro
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Node, Plan};
+use crate::secrets;
 use crate::store::{InputRecord, Record};
 
 /// The protocol between driver and worker.
@@ -35,7 +36,7 @@ impl From<Kind> for PortKind {
         match kind {
             Kind::Rows(rows) => Self::Rows(rows.name.to_owned()),
             Kind::AnyTable => Self::AnyTable,
-            Kind::Model => Self::Model,
+            Kind::Model | Kind::Endpoint | Kind::AnyModel => Self::Model,
         }
     }
 }
@@ -51,7 +52,7 @@ impl PortKind {
 }
 
 /// An artifact bound to a port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceSpec {
     /// The artifact.
     pub artifact: Digest,
@@ -61,10 +62,13 @@ pub struct SourceSpec {
     pub label: Option<String>,
     /// Axes that become columns.
     pub axes: BTreeMap<String, String>,
+    /// The parameters of the stage that made it, if it is an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<serde_json::Value>,
 }
 
 /// An input port with what is bound to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// The port's name.
     pub port: String,
@@ -145,6 +149,13 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The names of all secrets that the stage may ask for: its own, and those of the endpoints that it takes.
+    pub(crate) fn secrets(&self) -> BTreeSet<String> {
+        let sources = self.inputs.iter().flat_map(|input| &input.sources);
+        let endpoints = sources.filter_map(|source| source.endpoint.as_ref());
+        endpoints.chain([&self.params]).flat_map(secrets::names).collect()
+    }
+
     /// The inputs as a record names them.
     pub(crate) fn made_from(&self) -> Vec<InputRecord> {
         let sources = self.inputs.iter().flat_map(|input| input.sources.iter().map(|source| (&input.port, source)));
@@ -176,6 +187,7 @@ pub(crate) fn spec(plan: &Plan, node: &Node, given: &Given<'_>) -> Spec {
             from: plan.nodes[source.node].id.clone(),
             label: source.label.clone(),
             axes: source.axes.clone(),
+            endpoint: plan.is_endpoint(source).then(|| plan.nodes[source.node].resolved.params.clone()),
         });
         InputSpec {
             port: bound.port.clone(),

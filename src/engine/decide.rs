@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use fuseline_contract::{Digest, Key, Kind, StageError};
+use fuseline_contract::{Digest, Key, StageError};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -198,7 +198,7 @@ impl<'a> Decider<'a> {
 /// What differs between the parts of an earlier key and those of a node's key.
 pub(crate) fn differences(node: &Node, before: &serde_json::Value, now: &StageKey) -> Vec<Change> {
     let is_model =
-        |port: &str| node.resolved.ports.inputs.iter().any(|input| input.name == port && input.kind == Kind::Model);
+        |port: &str| node.resolved.ports.inputs.iter().any(|input| input.name == port && input.kind.is_model());
     why::compare(before, &now.parts.to_json(), &is_model)
 }
 

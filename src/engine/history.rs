@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use fuseline_contract::{Digest, Key, Kind, StageId, Usage};
+use fuseline_contract::{Digest, Key, StageId, Usage};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -176,7 +176,7 @@ pub fn forecast(plan: &Plan, history: &History<'_>, decisions: &[Decision]) -> V
 
 /// Whether what is bound is a table.
 fn makes_rows(plan: &Plan, source: &crate::plan::Source) -> bool {
-    plan.nodes[source.node].resolved.ports.outputs[source.output].kind != Kind::Model
+    !plan.nodes[source.node].resolved.ports.outputs[source.output].kind.is_model()
 }
 
 /// The rows of the tables in the parts of a key: a table's content digest has

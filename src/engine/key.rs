@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use fuseline_contract::hash::{self, Domain};
 use fuseline_contract::value::Value;
-use fuseline_contract::{Digest, Key, Kind};
+use fuseline_contract::{Digest, Key};
 
 use crate::plan::Node;
 
@@ -134,7 +134,7 @@ pub fn stage(node: &Node, salt: Option<&str>, contents: &[Vec<Digest>], trees: &
     for (bound, digests) in node.inputs.iter().zip(contents) {
         let port = node.resolved.ports.inputs.iter().find(|port| port.name == bound.port);
         let labelled = port.is_some_and(|port| port.labelled);
-        let gathered = port.is_none_or(|port| port.kind != Kind::Model);
+        let gathered = port.is_none_or(|port| !port.kind.is_model());
         let parts = bound.from.iter().zip(digests).map(|(source, content)| InputPart {
             content: *content,
             label: source.label.clone().filter(|_| labelled),

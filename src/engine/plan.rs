@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use fuseline_contract::{Entry, StageId, operator::Resolved};
+use fuseline_contract::{Entry, Kind, Place, Promise, StageId, Traits, operator::Resolved};
 use serde::{Deserialize, Serialize};
 
 /// A whole pipeline, checked.
@@ -23,6 +23,25 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Instances that are in the file but not in the plan.
     pub left_out: Vec<LeftOut>,
+}
+
+impl Plan {
+    /// Whether what is bound is a model that answers elsewhere.
+    pub fn is_endpoint(&self, source: &Source) -> bool {
+        self.nodes[source.node].resolved.ports.outputs[source.output].kind == Kind::Endpoint
+    }
+
+    /// What an instance is like where it matters what is bound to it: work that only asks endpoints needs no process
+    /// of its own, and nobody promises what they answer.
+    pub fn traits(&self, node: &Node) -> Traits {
+        let model = |port: &str| node.resolved.ports.inputs.iter().any(|i| i.name == port && i.kind == Kind::AnyModel);
+        let mut models = node.inputs.iter().filter(|bound| model(&bound.port)).flat_map(|bound| &bound.from).peekable();
+        let traits = node.entry.traits;
+        match models.peek().is_some() && models.all(|source| self.is_endpoint(source)) {
+            true => Traits { place: Place::Thread, promise: Promise::Sampled, ..traits },
+            false => traits,
+        }
+    }
 }
 
 /// An instance that is left out of a plan.

@@ -73,7 +73,7 @@ impl<'a> StageRun<'a> {
         report: &'a (dyn Fn(Report) + Sync),
         vault: &'a Vault,
     ) -> Self {
-        let (staged, copies, used) = (Mutex::default(), Copies::default(), Mutex::default());
+        let (staged, copies, used) = Default::default();
         let (reported, told_spent) = (Mutex::default(), Mutex::default());
         let (resumed, memos) = (Mutex::default(), Mutex::default());
         let (reused, fresh) = (AtomicU64::default(), AtomicU64::default());
@@ -219,7 +219,12 @@ impl Run for StageRun<'_> {
         }
         let model = |source: &SourceSpec| {
             let content = self.store.manifest(&source.artifact)?.content;
-            Ok(Model { label: source.label.clone(), path: self.store.view(&source.artifact)?, content })
+            Ok(Model {
+                label: source.label.clone(),
+                path: self.store.view(&source.artifact)?,
+                endpoint: source.endpoint.clone(),
+                content,
+            })
         };
         self.input(port)?.sources.iter().map(model).collect()
     }
@@ -452,6 +457,7 @@ mod tests {
             from: StageId::plain(stage),
             label: None,
             axes: axes.iter().map(|(axis, value)| ((*axis).to_owned(), (*value).to_owned())).collect(),
+            endpoint: None,
         }
     }
 

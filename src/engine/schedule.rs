@@ -488,7 +488,7 @@ impl<'a> Driver<'a> {
             threads: granted.cpus,
             supersedes: self.decider.always_runs(index),
             memo: self.memo_use(index),
-            attended: node.entry.traits.place == Place::Worker,
+            attended: self.shared.plan.traits(node).place == Place::Worker,
         };
         let spec = attempt::spec(self.shared.plan, node, &given);
         let sources = node.inputs.iter().flat_map(|bound| &bound.from);
@@ -503,7 +503,7 @@ impl<'a> Driver<'a> {
         self.state[index] = State::Running;
         self.running += 1;
         let (shared, send, retry) = (self.shared, send.clone(), node.retry);
-        let Traits { place, promise, .. } = node.entry.traits;
+        let Traits { place, promise, .. } = shared.plan.traits(node);
         let (held, gpus) = (granted.clone(), granted.gpus.clone());
         let work = move || {
             let (started_ms, clock) = (here::now_ms(), Instant::now());

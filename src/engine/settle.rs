@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fuseline_contract::StageId;
 use fuseline_contract::operator::Resolved;
-use fuseline_contract::port::{Arity, Input, Kind};
+use fuseline_contract::port::{Arity, Input};
 use serde_json::Value as Json;
 
 use crate::bind::{Draft, Written};
@@ -167,7 +167,7 @@ fn count_holds(
         findings.add(at, message, Some(format!("say `inputs: {{{}: STAGE}}`", port.name)));
         return false;
     }
-    if from.len() > 1 && port.kind == Kind::Model && port.arity != Arity::Many {
+    if from.len() > 1 && port.kind.is_model() && port.arity != Arity::Many {
         let id = |source: &Source| {
             let stage = stage_of(stages, source.node);
             stage.id(source.node - stage.first).to_string()

@@ -23,7 +23,7 @@ use crate::attempt::{Outcome, PROTOCOL, Report, Spec};
 use crate::error::{At, Result};
 use crate::here::{host, now_ms};
 use crate::run::StageRun;
-use crate::secrets::{self, Vault};
+use crate::secrets::Vault;
 use crate::store::manifest::Made;
 use crate::store::publish::{self, Committed, Pending};
 use crate::store::{Record, Store, files, seal};
@@ -46,7 +46,7 @@ pub(crate) fn execute(
         .find(|runner| runner.name == spec.operator)
         .ok_or_else(|| StageError::bug(format!("this program cannot run the operator {:?}", spec.operator)))?;
     let (started, clock) = (now_ms(), Instant::now());
-    let vault = Vault::of_process(&secrets::names(&spec.params));
+    let vault = Vault::of_process(&spec.secrets());
     let report = &|said: Report| report(redact(&vault, said));
     let run = StageRun::new(store, spec, folder, cancelled, report, &vault);
     let done = catch_unwind(AssertUnwindSafe(|| runner.run(&spec.params, &run)));

@@ -43,7 +43,7 @@ fn provider(port: &Input) -> Value {
     let stage = match port.kind {
         Kind::Rows(rows) => format!("rows_{}", rows.name.to_lowercase()),
         Kind::AnyTable => "rows_prompt".to_owned(),
-        Kind::Model => "model".to_owned(),
+        Kind::Model | Kind::Endpoint | Kind::AnyModel => "model".to_owned(),
     };
     if port.labelled { json!({"owl": stage}) } else { json!(stage) }
 }
@@ -52,6 +52,9 @@ fn provider(port: &Input) -> Value {
 /// `command`'s example needs a package, for which a copy of the input stands.
 fn runnable(entry: &Entry, params: &Value) -> Value {
     let mut params = params.clone();
+    for name in entry.secret {
+        params.as_object_mut().expect("parameters are a map").remove(*name);
+    }
     if entry.name == "command" {
         params["program"] = json!("cp");
         params["args"] = json!(["{input.prompts}", "{output.rows}"]);

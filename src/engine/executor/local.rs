@@ -127,7 +127,7 @@ fn attend(
         File::create(&path).at("create", &path)
     };
     let (stdout, stderr) = (log("stdout.log")?, log("stderr.log")?);
-    let names = secrets::names(&spec.params);
+    let names = spec.secrets();
     let vault = Vault::of_process(&names);
     let mut command = Command::new(worker);
     let passed = |name: &str| is_passed(name) || spec.environment.iter().any(|asked| asked == name);

@@ -128,7 +128,8 @@ impl Driver<'_> {
     /// A result can be read by stages of this process, which need not wait until
     /// it is on the disk: theirs gets there after it.
     pub(super) fn staged(&mut self, index: usize, record: Box<Record>) {
-        let here = |consumer: &usize| self.shared.plan.nodes[*consumer].entry.traits.place == Place::Thread;
+        let here =
+            |consumer: &usize| self.shared.plan.traits(&self.shared.plan.nodes[*consumer]).place == Place::Thread;
         let fed: BTreeSet<usize> = self.consumers[index].iter().copied().filter(here).collect();
         self.state[index] = State::Staged(record, fed.clone());
         fed.into_iter().for_each(|consumer| self.feed(consumer));
