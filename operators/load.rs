@@ -14,14 +14,24 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use fuseline_remote::hub::{Kind as HubKind, Name};
+
+use crate::shared::endpoint::stage_error;
+use crate::shared::hub;
 use crate::shared::rows::RowsName;
 
 /// Parameters of `load`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The file: Parquet (`.parquet`), JSON lines (`.jsonl`, `.ndjson`, also with `.gz`) or CSV with a header line (`.csv`, `.csv.gz`).
+    /// The file: Parquet (`.parquet`), JSON lines (`.jsonl`, `.ndjson`, also with `.gz`) or CSV with a header line (`.csv`, `.csv.gz`). Or a file or a whole dataset on the Hub: `hf://datasets/ORG/NAME@REVISION/FILE`, `hf://datasets/ORG/NAME@REVISION`.
     pub path: PathBuf,
+    /// Of a whole dataset on the Hub: which part, such as `train` or `test`.
+    #[serde(default)]
+    pub split: Option<String>,
+    /// Of a whole dataset on the Hub: which of its subsets, where it has several.
+    #[serde(default)]
+    pub subset: Option<String>,
     /// The row type to bring the rows to. Without it the columns stay as they are.
     #[serde(default, rename = "as")]
     pub rows: Option<RowsName>,
@@ -33,13 +43,20 @@ pub struct Load;
 impl Operator for Load {
     const NAME: &'static str = "load";
     const VERSION: u32 = 1;
+    const ADDED: &'static [(&'static str, &'static str)] = &[("split", "null"), ("subset", "null")];
     const MANUAL: &'static str = "\
 Reads a file of rows from outside the store.
 
 The file's content, not its path, decides whether later stages rerun. With
 `as: prompt` a row needs `messages`, or a text column `prompt`, which becomes
 one user turn; a missing `prompt_id` is derived from the messages. Rows that
-cannot be used are an error that names the first of them.";
+cannot be used are an error that names the first of them.
+
+Of a dataset on the Hub only the files of the split are fetched: those with its
+name as a word of theirs, or of their folder's (`data/train-00000-of-00002.parquet`,
+`main/test-00000-of-00001.parquet`), in the order of their names. A revision that is no
+commit is looked up when the stage runs; the commit is told and recorded. See
+`import_model` for the environment variables.";
     const EXAMPLE: &'static str = "op: load\nwith: {path: datasets/skills/test.jsonl, as: prompt}\n";
     type Config = Config;
 
@@ -49,22 +66,44 @@ cannot be used are an error that names the first of them.";
     }
 
     fn check(config: &Config, problems: &mut Problems) {
-        if let Err(message) = Format::of(&config.path) {
+        let Some(text) = hub::name(&config.path) else {
+            if let Err(message) = Format::of(&config.path) {
+                problems.add("path", message);
+            }
+            for (name, given) in [("split", &config.split), ("subset", &config.subset)] {
+                problems.require(given.is_none(), name, || "belongs to a whole dataset: hf://datasets/ORG/NAME".into());
+            }
+            return;
+        };
+        let Some(name) = hub::check(text, HubKind::Dataset, "path", problems) else { return };
+        let whole = name.path.is_empty();
+        if !whole && let Err(message) = Format::of(Path::new(&name.path)) {
             problems.add("path", message);
         }
+        problems.require(whole == config.split.is_some(), "split", || match whole {
+            true => "is missing: which part of the dataset, such as train or test?".into(),
+            false => "does not go with one file".into(),
+        });
+        problems.require(whole || config.subset.is_none(), "subset", || "does not go with one file".into());
     }
 
     fn files(config: &Config) -> Vec<ExternalFile> {
-        vec![ExternalFile::new("path", &config.path)]
+        let here = hub::name(&config.path).is_none();
+        here.then(|| ExternalFile::new("path", &config.path)).into_iter().collect()
     }
 }
 
 impl Execute for Load {
     fn run(config: &Config, run: &dyn Run) -> Result<(), StageError> {
-        let path = run.file("path")?;
-        let table = read(&path)?;
+        let (table, shown) = match hub::name(&config.path) {
+            None => {
+                let path = run.file("path")?;
+                (read(&path)?, path.display().to_string())
+            }
+            Some(name) => (fetched(name, config, run)?, name.to_owned()),
+        };
         if table.is_empty() {
-            return Err(StageError::input(format!("{} has no rows", path.display())));
+            return Err(StageError::input(format!("{shown} has no rows")));
         }
         let table = match config.rows {
             Some(RowsName::Prompt) => as_prompts(table)?,
@@ -72,6 +111,52 @@ impl Execute for Load {
         };
         run.write("rows", table)
     }
+}
+
+/// The rows of a file or of a split on the Hub.
+fn fetched(name: &str, config: &Config, run: &dyn Run) -> Result<Table, StageError> {
+    let named = Name::parse(name).map_err(stage_error)?;
+    let choose = |paths: &[&str]| match &config.split {
+        None => Ok(vec![named.path.clone()]),
+        Some(split) => of_split(paths, split, config.subset.as_deref()),
+    };
+    // A file that is not there is told by its name when it is asked for.
+    let (folder, paths) = hub::fetch(name, run, &choose)?;
+    let missing = paths.iter().find(|path| !folder.join(path).exists());
+    if let Some(path) = missing {
+        return Err(StageError::input(format!("{name} has no file {path}")));
+    }
+    let tables = paths.iter().map(|path| read(&folder.join(path))).collect::<Result<Vec<_>, _>>()?;
+    Ok(Table::concat(&tables)?)
+}
+
+/// The files of a split, sorted.
+fn of_split(paths: &[&str], split: &str, subset: Option<&str>) -> Result<Vec<String>, StageError> {
+    let is_word =
+        |text: &str, word: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == word);
+    let candidates: Vec<&str> = paths.iter().copied().filter(|path| Format::of(Path::new(path)).is_ok()).collect();
+    let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+    let in_subset = |path: &&str| {
+        let (folder, stem) = (folder(path), path.rsplit('/').next().unwrap_or_default());
+        subset.is_none_or(|subset| folder.split('/').any(|part| part == subset) || is_word(stem, subset))
+    };
+    let mut found: Vec<&str> =
+        candidates.iter().copied().filter(in_subset).filter(|path| is_word(path, split)).collect();
+    found.sort_unstable();
+    let folders: std::collections::BTreeSet<String> = found.iter().map(|path| folder(path)).collect();
+    if found.is_empty() {
+        let some = candidates.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+        let of = subset.map(|subset| format!(" of the subset {subset:?}")).unwrap_or_default();
+        return Err(StageError::input(format!("the dataset has no file for the split {split:?}{of}")).hint(
+            if some.is_empty() { "it has no Parquet, JSON lines or CSV".to_owned() } else { format!("it has {some}") },
+        ));
+    }
+    if subset.is_none() && folders.len() > 1 {
+        let names = folders.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(StageError::input(format!("the split {split:?} lies in several folders: {names}"))
+            .hint("say which: subset: NAME"));
+    }
+    Ok(found.into_iter().map(str::to_owned).collect())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +305,29 @@ mod tests {
         let (_folder, path) = file("a.parquet", "PAR1 no");
         assert!(read(&path).expect_err("no Parquet").message.contains("a.parquet"));
         assert!(read(Path::new("missing.csv")).expect_err("not there").message.contains("missing.csv"));
+    }
+
+    #[test]
+    fn the_files_of_a_split_are_found_by_their_names() {
+        let paths = [
+            "README.md",
+            "main/test-00000-of-00001.parquet",
+            "main/train-00001-of-00002.parquet",
+            "main/train-00000-of-00002.parquet",
+            "socratic/train-00000-of-00001.parquet",
+            "latest/pretrain.jsonl",
+        ];
+        let split = |split: &str, subset| of_split(&paths, split, subset).map_err(|error| error.to_string());
+        assert_eq!(split("test", None), Ok(vec!["main/test-00000-of-00001.parquet".to_owned()]));
+        let train = ["main/train-00000-of-00002.parquet", "main/train-00001-of-00002.parquet"].map(str::to_owned);
+        assert_eq!(split("train", Some("main")), Ok(train.to_vec()));
+        let several = split("train", None).expect_err("two subsets");
+        assert_eq!(several, "the split \"train\" lies in several folders: main, socratic");
+        assert!(split("validation", None).is_err() && split("test", Some("socratic")).is_err());
+        let flat = ["train.csv", "test.jsonl.gz"];
+        assert_eq!(of_split(&flat, "test", None).expect("found"), ["test.jsonl.gz"]);
+        let folders = ["data/test/0.parquet", "data/test/1.parquet", "data/train/0.parquet"];
+        assert_eq!(of_split(&folders, "test", None).expect("found").len(), 2);
     }
 
     #[test]

@@ -115,7 +115,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "diff",
         ],
     ),
-    ("src/remote", &["error", "limits", "prices", "wire", "endpoint"]),
+    ("src/remote", &["error", "limits", "prices", "wire", "endpoint", "hub"]),
     ("src/weights", &["dtype", "error", "folder", "shard", "names", "methods", "merge"]),
 ];
 

@@ -13,6 +13,7 @@ mod failures;
 mod faults;
 mod fuzz;
 mod harness;
+mod hub;
 mod incremental;
 mod language;
 mod layers;

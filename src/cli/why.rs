@@ -108,6 +108,9 @@ fn made(
     let Some(record) = decisions[index].record() else { return Ok(()) };
     let made = &record.made;
     writeln!(text, "  made in {:.1} s on {} by run {}", made.seconds, made.host, made.run)?;
+    for origin in &made.origins {
+        writeln!(text, "  out of {origin}")?;
+    }
     entry["made"] = json!(made);
     if let Some((run, stage)) = explainer.made(index)? {
         if stage.id != setting.plan.nodes[index].id || run.pipeline != setting.plan.name {

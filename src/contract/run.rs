@@ -98,6 +98,9 @@ pub trait Run: Sync {
     /// Says what it consumed since it last said so; what is said adds up.
     fn used(&self, usage: Usage);
 
+    /// Says what exactly it took from outside, where a parameter names it loosely: `hf://org/name@COMMIT`. It is recorded with the result.
+    fn origin(&self, what: String);
+
     /// Tells the user something: rows dropped and why.
     fn note(&self, text: String);
 

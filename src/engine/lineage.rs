@@ -19,6 +19,8 @@ const SCHEMA: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json";
 const PRODUCER: &str = concat!("urn:fuseline:", env!("CARGO_PKG_VERSION"));
 /// The namespace of artifacts, which are named by their digest.
 const ARTIFACTS: &str = "fuseline";
+/// The namespace of what was fetched from elsewhere, by names that never move.
+const ORIGINS: &str = "fuseline:origins";
 /// The namespace of files outside the store.
 const FILES: &str = "file";
 
@@ -53,6 +55,8 @@ pub fn events(
                 let digests = facet(json!({"parameter": file.parameter, "digests": trees[&*file.parameter]}));
                 inputs.push(json!({"namespace": FILES, "name": name, "facets": {"fuseline_file": digests}}));
             }
+            let origins = made.made.origins.iter().map(|origin| json!({"namespace": ORIGINS, "name": origin}));
+            inputs.extend(origins);
             let outputs = made.outputs.iter().map(|output| artifact(store, output, "outputFacets", statistics(output)));
             Ok(json!({
                 "eventType": "COMPLETE",

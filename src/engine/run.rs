@@ -61,6 +61,7 @@ pub struct StageRun<'a> {
     reused: AtomicU64,
     fresh: AtomicU64,
     used: Mutex<Usage>,
+    origins: Mutex<Vec<String>>,
 }
 
 impl<'a> StageRun<'a> {
@@ -73,7 +74,7 @@ impl<'a> StageRun<'a> {
         report: &'a (dyn Fn(Report) + Sync),
         vault: &'a Vault,
     ) -> Self {
-        let (staged, copies, used) = Default::default();
+        let (staged, copies, used, origins) = Default::default();
         let (reported, told_spent) = (Mutex::default(), Mutex::default());
         let (resumed, memos) = (Mutex::default(), Mutex::default());
         let (reused, fresh) = (AtomicU64::default(), AtomicU64::default());
@@ -93,6 +94,7 @@ impl<'a> StageRun<'a> {
             reused,
             fresh,
             used,
+            origins,
         }
     }
 
@@ -119,6 +121,11 @@ impl<'a> StageRun<'a> {
     /// of short ones, needs no folder for it.
     fn table_file(&self, output: &str) -> PathBuf {
         if self.spec.attended { self.out(output) } else { self.store.temporary(output) }
+    }
+
+    /// What it took from outside.
+    pub(crate) fn origins(&self) -> Vec<String> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The steps that an earlier attempt had done, if it goes on from there.
@@ -318,6 +325,10 @@ impl Run for StageRun<'_> {
         if is_due(&self.told_spent) {
             self.tell_spent();
         }
+    }
+
+    fn origin(&self, what: String) {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
     fn note(&self, text: String) {

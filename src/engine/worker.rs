@@ -56,7 +56,7 @@ pub(crate) fn execute(
     })
     .map_err(|error| if cancelled() && error.cause != Cause::Bug { StageError::interrupted() } else { error })
     .map_err(|error| vault.redact_error(error))?;
-    let resumed_at_step = run.resumed_at();
+    let (resumed_at_step, origins) = (run.resumed_at(), run.origins());
     let staged = run.finish()?;
     for file in &spec.files {
         if files::tree(store, &file.path)? != file.tree {
@@ -73,6 +73,7 @@ pub(crate) fn execute(
         peak_bytes: spec.attended.then(peak_bytes).flatten(),
         version: spec.version.clone(),
         resumed_at_step,
+        origins,
         memo: spent.rows,
         usage: spent.usage,
     };

@@ -1,4 +1,4 @@
-//! What ends all work with an endpoint; what is the fault of one question is
+//! What ends all work with an endpoint or the Hub; what is the fault of one question is
 //! told with that question instead (see [`crate::endpoint::Done`]).
 
 use std::path::PathBuf;
@@ -89,6 +89,61 @@ pub enum Error {
         /// Tokens that were thought possible.
         allowed: u64,
     },
+    /// A name of the Hub is none.
+    #[error(
+        "{name:?} is no name on the Hub: {problem}\nhint: write hf://ORG/NAME@REVISION, or hf://datasets/ORG/NAME@REVISION/FILE"
+    )]
+    HubName {
+        /// As written.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no such thing on the Hub.
+    #[error("{name} is not on the Hub, or is private\nhint: see the spelling; for what is private, set HF_TOKEN")]
+    HubMissing {
+        /// What was asked for.
+        name: String,
+    },
+    /// The Hub refuses it to us.
+    #[error(
+        "the Hub refuses {name}: status {status}\nhint: set HF_TOKEN; for what is gated, accept its terms on its page first"
+    )]
+    HubRefused {
+        /// What was asked for.
+        name: String,
+        /// HTTP's status.
+        status: u16,
+    },
+    /// It is not in the cache and must not be asked for.
+    #[error(
+        "{name} is not in {cache}, and HF_HUB_OFFLINE is set\nhint: unset HF_HUB_OFFLINE once, so that it is fetched"
+    )]
+    HubOffline {
+        /// What was asked for.
+        name: String,
+        /// Where the cache lies.
+        cache: PathBuf,
+    },
+    /// The Hub does not give it.
+    #[error("failed to fetch {name}: {why}\nhint: run again; what has come is kept, and the rest is asked for")]
+    HubDown {
+        /// What was asked for.
+        name: String,
+        /// How the last try ended.
+        why: String,
+    },
+    /// The cache cannot be written.
+    #[error("failed to write {path}: {source}")]
+    HubFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Who asked wants no more.
+    #[error("stopped")]
+    Stopped,
     /// What was spent cannot be noted, so a limit could be passed after a crash.
     #[error("failed to note what was spent in {path}: {source}")]
     Note {
@@ -115,16 +170,23 @@ impl Error {
             Self::Url { .. }
             | Self::Refused { .. }
             | Self::Spent { .. }
-            | Self::Overrun { .. } => Audience::Input,
+            | Self::Overrun { .. }
+            | Self::HubName { .. }
+            | Self::HubMissing { .. }
+            | Self::HubRefused { .. }
+            | Self::HubOffline { .. } => Audience::Input,
             Self::Client { .. }
             | Self::Unavailable { .. }
             | Self::Later { .. }
-            | Self::Note { .. } => Audience::Environment,
+            | Self::Note { .. }
+            | Self::HubDown { .. }
+            | Self::HubFile { .. }
+            | Self::Stopped => Audience::Environment,
         }
     }
 
     /// Whether the same may succeed a little later.
     pub fn is_of_the_moment(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::HubDown { .. })
     }
 }

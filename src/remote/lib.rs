@@ -1,10 +1,12 @@
-//! Models that live elsewhere: the client of OpenAI-compatible endpoints.
+//! Models that live elsewhere: the client of OpenAI-compatible endpoints, and
+//! the Hub's files.
 //!
-//! Knows HTTP, the wire format, limits and money. Must not know tensors,
+//! Knows HTTP, the wire formats, limits and money. Must not know tensors,
 //! pipelines, tables or the store.
 
 pub mod endpoint;
 pub mod error;
+pub mod hub;
 pub mod limits;
 pub mod prices;
 pub mod wire;

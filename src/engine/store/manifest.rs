@@ -163,6 +163,9 @@ pub struct Made {
     /// checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at_step: Option<u64>,
+    /// What it took from outside the store besides files: a commit on the Hub.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
     /// Rows that were remembered and rows that were computed, where the
     /// operator remembers rows. Where some were remembered the result is
     /// assembled: with arithmetic whose rounding depends on what else is
