@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 
 python3 -m venv .peers/venv
 .peers/venv/bin/python -m pip install --quiet --disable-pip-version-check \
-  torch==2.11.0 transformers safetensors tokenizers \
+  torch==2.11.0 'transformers[serving]' safetensors tokenizers \
   datafusion duckdb pyarrow 'moto[server]' azure-storage-blob
-echo "peers: .peers/venv/bin/python has transformers, datafusion, duckdb, pyarrow and moto" >&2
+echo "peers: .peers/venv/bin/python has transformers with its server, datafusion, duckdb, pyarrow and moto" >&2
 python3 -m venv .peers/engine
 .peers/engine/bin/python -m pip install --quiet --disable-pip-version-check sf-hamilton snakemake redun dvc
 echo "peers: .peers/engine/bin has hamilton, snakemake, redun and dvc" >&2

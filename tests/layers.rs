@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Crate → the crates of ours that it may use (`src/ARCHITECTURE.md`).
 const CRATES: &[(&str, &[&str])] = &[
-    ("fuseline", &["contract", "engine", "operators", "query"]),
+    ("fuseline", &["contract", "engine", "lm", "operators", "query", "serve"]),
     ("fuseline-contract", &[]),
     ("fuseline-engine", &["contract"]),
     ("fuseline-lm", &["torch", "weights"]),
@@ -13,6 +13,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fuseline-operators", &["contract", "lm", "metrics", "query", "remote", "weights"]),
     ("fuseline-query", &["contract", "metrics"]),
     ("fuseline-remote", &[]),
+    ("fuseline-serve", &["lm"]),
     ("fuseline-torch", &[]),
     ("fuseline-weights", &[]),
 ];
@@ -116,6 +117,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/remote", &["error", "limits", "prices", "wire", "endpoint", "hub"]),
+    ("src/serve", &["error", "http", "wire", "engine", "server", "chat"]),
     ("src/weights", &["dtype", "error", "folder", "shard", "names", "methods", "merge"]),
 ];
 

@@ -43,6 +43,15 @@ Examples:
 Exit codes: 0 done, 1 a stage's own work failed, 2 the input is wrong, 3 the environment
 failed, 4 a bug of ours, 5 `plan` found work, 130 interrupted.";
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  fuseline serve models/target --port 8000
+  fuseline serve pipelines/quickstart.yaml wrpo --name wrpo
+  curl http://127.0.0.1:8000/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}'
+
+A request's seed is the seed of its first answer; the same seed, prompt and parameters give the same answer, whatever else
+is asked meanwhile. Ctrl-C ends the server when what was asked is answered.";
+
 const SQL_NAMES: &str = "\
 Tables:
   scored, pairs.dropped            a stage's first output, all its instances, axes as columns; another output of it
@@ -387,12 +396,108 @@ pub enum Verb {
         #[arg(long)]
         events: bool,
     },
+    /// Serve a model over HTTP with OpenAI's interfaces: chat, completions, models, and /health.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve {
+        #[command(flatten)]
+        model: Model,
+        /// The stage that made the model, written as an input is, where MODEL is a pipeline.
+        stage: Option<String>,
+        /// The name under which clients ask for it; without it the stage's or the folder's.
+        #[arg(long)]
+        name: Option<String>,
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1")]
+        host: String,
+        /// The port; 0 takes any that is free, and tells.
+        #[arg(long, default_value_t = 8000)]
+        port: u16,
+        /// A file with the token that clients must send; without it FUSELINE_SERVE_TOKEN, and without that none.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// Tokens of an answer at most.
+        #[arg(long, default_value_t = 1024, value_name = "N", value_parser = positive)]
+        max_tokens: usize,
+        #[command(flatten)]
+        room: Room,
+    },
+    /// Talk with a model in the terminal.
+    Chat {
+        #[command(flatten)]
+        model: Model,
+        /// The stage that made the model, written as an input is, where MODEL is a pipeline.
+        stage: Option<String>,
+        /// What the model is told first.
+        #[arg(long, value_name = "TEXT")]
+        system: Option<String>,
+        /// Logits are divided by it; 0 takes the most likely token.
+        #[arg(long, default_value_t = 0.7, value_name = "T", value_parser = temperature)]
+        temperature: f64,
+        /// Keeps the fewest tokens that together have this probability.
+        #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = share)]
+        top_p: f64,
+        /// Tokens of an answer at most.
+        #[arg(long, default_value_t = 512, value_name = "N", value_parser = positive)]
+        max_tokens: usize,
+        /// The seed of the first answer.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        seed: u64,
+        #[command(flatten)]
+        room: Room,
+    },
     /// Write a commented pipeline file to start from; it needs no data and no GPU.
     Init {
         /// The file; it must not be there yet.
         #[arg(value_name = "FILE", default_value = "pipeline.yaml")]
         path: PathBuf,
     },
+}
+
+/// A model: a folder, or a pipeline whose stage made one.
+#[derive(Debug, Args)]
+pub struct Model {
+    /// A model folder, or a pipeline file.
+    #[arg(value_name = "MODEL")]
+    pub path: PathBuf,
+
+    /// Override a variable (NAME=VALUE) or a stage's parameter (STAGE.PARAM=VALUE) of the pipeline; VALUE is YAML.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// How much a model's engine takes.
+#[derive(Debug, Args)]
+pub struct Room {
+    /// Samples that may wait; beyond them clients are told to come back.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = positive)]
+    pub queue: usize,
+    /// Tokens of a prompt with its answer at most; the model's own limit if that is less.
+    #[arg(long, default_value_t = 4096, value_name = "N", value_parser = positive)]
+    pub context: usize,
+    /// Threads; without it all processors.
+    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
+    pub threads: usize,
+}
+
+impl Room {
+    /// The same for the worker.
+    pub fn task(&self) -> crate::handover::Room {
+        crate::handover::Room { queue: self.queue, context: self.context, threads: self.threads }
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1 << 30).contains(n)).ok_or_else(|| "expected a number from 1".to_owned())
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|t: &f64| *t >= 0.0 && t.is_finite());
+    number.ok_or_else(|| "expected a number from 0, such as 0.7".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0);
+    number.ok_or_else(|| "expected a number above 0 and at most 1".to_owned())
 }
 
 /// Reads a tolerance.

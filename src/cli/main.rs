@@ -8,6 +8,7 @@ mod care;
 mod diff;
 mod exit;
 mod export;
+mod handover;
 mod init;
 mod listing;
 mod lock;
@@ -17,6 +18,7 @@ mod plan;
 mod progress;
 mod replaced;
 mod run;
+mod serve;
 mod session;
 mod setting;
 mod share;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, GraphFormat, Verb};
+use handover::Task;
 use setting::Setting;
 
 /// A third of the instructions of a run that finds everything done were the
@@ -106,5 +109,28 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         Verb::Ops { name } => ops::ops(name.as_deref()),
         Verb::Schema { events } => ops::schema(*events),
         Verb::Init { path } => init::init(path),
+        Verb::Serve { model, stage, name, host, port, token_file, max_tokens, room } => {
+            let stage = stage.as_deref();
+            serve::hand_over(&Task::Serve {
+                folder: serve::folder(location, model, stage)?,
+                name: name.clone().unwrap_or_else(|| serve::name(model, stage)),
+                host: host.clone(),
+                port: *port,
+                token_file: token_file.clone(),
+                max_tokens: *max_tokens,
+                room: room.task(),
+            })
+        }
+        Verb::Chat { model, stage, system, temperature, top_p, max_tokens, seed, room } => {
+            serve::hand_over(&Task::Chat {
+                folder: serve::folder(location, model, stage.as_deref())?,
+                system: system.clone(),
+                temperature: *temperature,
+                top_p: *top_p,
+                max_tokens: *max_tokens,
+                seed: *seed,
+                room: room.task(),
+            })
+        }
     }
 }
