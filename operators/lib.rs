@@ -13,8 +13,10 @@ mod command;
 mod dpo;
 mod endpoint;
 mod evaluate;
+mod extract_strategy;
 mod import_model;
 mod init_model;
+mod judge;
 mod load;
 mod logprobs;
 mod make_dataset;
@@ -36,8 +38,10 @@ pub const ALL: &[Entry] = &[
     Entry::of::<dpo::Dpo>(),
     Entry::of::<endpoint::Endpoint>(),
     Entry::of::<evaluate::Evaluate>(),
+    Entry::of::<extract_strategy::ExtractStrategy>(),
     Entry::of::<import_model::ImportModel>(),
     Entry::of::<init_model::InitModel>(),
+    Entry::of::<judge::Judge>(),
     Entry::of::<load::Load>(),
     Entry::of::<logprobs::LogProbs>(),
     Entry::of::<make_dataset::MakeDataset>(),
@@ -60,6 +64,8 @@ pub const THREAD: &[Runner] = &[
     Runner::of::<load::Load>(),
     Runner::of::<make_dataset::MakeDataset>(),
     Runner::of::<merge::Merge>(),
+    Runner::asking::<extract_strategy::ExtractStrategy>(),
+    Runner::asking::<judge::Judge>(),
     Runner::asking::<sample::Sample>(),
     Runner::of::<sql::Sql>(),
     Runner::of::<table::TableOperator>(),
@@ -72,6 +78,8 @@ pub const WORKER: &[Runner] = &[
     Runner::of::<dpo::Dpo>(),
     Runner::of::<import_model::ImportModel>(),
     Runner::of::<init_model::InitModel>(),
+    Runner::of::<extract_strategy::ExtractStrategy>(),
+    Runner::of::<judge::Judge>(),
     Runner::of::<logprobs::LogProbs>(),
     Runner::of::<perplexity::Perplexity>(),
     Runner::of::<sample::Sample>(),
@@ -96,7 +104,7 @@ mod tests {
     }
 
     /// Operators that also work with an endpoint.
-    const ASKING: &[&str] = &["sample"];
+    const ASKING: &[&str] = &["extract_strategy", "judge", "sample"];
 
     #[test]
     fn every_operator_has_its_work_where_it_runs() {

@@ -15,6 +15,7 @@ mod fuzz;
 mod harness;
 mod hub;
 mod incremental;
+mod judge;
 mod language;
 mod layers;
 mod light;

@@ -1,5 +1,6 @@
 //! What several operators need; not operators themselves.
 
+pub mod answers;
 pub mod chat;
 pub mod endpoint;
 pub mod errors;

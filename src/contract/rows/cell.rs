@@ -116,6 +116,31 @@ macro_rules! lists {
 lists!(i64, Int64Builder, Int64Array, DataType::Int64);
 lists!(f64, Float64Builder, Float64Array, DataType::Float64);
 
+impl Cell for Vec<String> {
+    fn data_type() -> DataType {
+        DataType::List(Arc::new(Field::new("item", DataType::Utf8, false)))
+    }
+
+    fn read(array: &dyn Array, row: usize) -> Option<Self> {
+        let array = array.as_any().downcast_ref::<ListArray>()?;
+        if array.is_null(row) {
+            return None;
+        }
+        let items = array.value(row);
+        let items = items.as_any().downcast_ref::<StringArray>()?;
+        Some((0..items.len()).map(|i| items.value(i).to_owned()).collect())
+    }
+
+    fn build<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
+        let mut lists = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, false));
+        for texts in values {
+            texts.iter().for_each(|text| lists.values().append_value(text));
+            lists.append(true);
+        }
+        Arc::new(lists.finish())
+    }
+}
+
 fn message_fields() -> Fields {
     Fields::from(vec![Field::new("role", DataType::Utf8, false), Field::new("content", DataType::Utf8, false)])
 }
