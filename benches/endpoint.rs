@@ -49,6 +49,8 @@ fn run(server: &Server, questions: &[Question]) -> f64 {
         top_k: 0,
         min_p: 0.0,
         repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
         stop: vec![],
         logprobs: false,
     };

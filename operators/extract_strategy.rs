@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::shared::answers::{self, Asked, Draws, Missing, Reply};
 use crate::shared::chat::{CHAT, DECODER, NUMERICS};
-use crate::shared::failed::{self, Failures};
+use crate::shared::failed::{self, Failures, TooLong};
 
 /// Tokens of a rating at most.
 const RATING_TOKENS: usize = 256;
@@ -105,7 +105,7 @@ leak has no chosen one; the stage says how many those are.";
 
     fn ports(config: &Config) -> Ports {
         let strategies = Output::new("strategies", Kind::AnyTable, "a row a candidate, in the order of the problems");
-        let failed = failed::output(config.max_failed_rows, "prompt_id, candidate, reason");
+        let failed = failed::output(config.max_failed_rows, TooLong::Error, "prompt_id, candidate, reason");
         let doc = "problems with a worked solution each";
         Ports {
             inputs: vec![

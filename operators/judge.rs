@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::shared::answers::{self, Asked, Draws, Missing, Reply};
 use crate::shared::chat::{CHAT, DECODER, NUMERICS};
-use crate::shared::failed;
+use crate::shared::failed::{self, TooLong};
 use verdict::Winner;
 
 /// Parameters of `judge`.
@@ -110,7 +110,7 @@ without a verdict is a failed row (see `max_failed_rows`).";
         }
         inputs.push(Input::one("model", Kind::AnyModel, "the judge").labelled());
         let scored = Output::new("scored", Kind::Rows(&rows::SCORED), "the answers with verdicts, in the same order");
-        let failed = failed::output(config.max_failed_rows, "prompt_id, source, sample, reason");
+        let failed = failed::output(config.max_failed_rows, TooLong::Error, "prompt_id, source, sample, reason");
         Ports { inputs, outputs: std::iter::once(scored).chain(failed).collect() }
     }
 

@@ -18,8 +18,10 @@ pub(super) fn missing(
     answers: &mut [Option<Answer>],
 ) -> Result<Failures, StageError> {
     if config.too_long != TooLong::Error {
-        return Err(StageError::input("too_long is for models that are here: only the endpoint knows how long a prompt is")
-            .hint("leave too_long out; prompts that the endpoint refuses count for max_failed_rows"));
+        return Err(StageError::input(
+            "too_long is for models that are here: only the endpoint knows how long a prompt is",
+        )
+        .hint("leave too_long out; prompts that the endpoint refuses count for max_failed_rows"));
     }
     let params = Params {
         max_tokens: config.max_tokens,

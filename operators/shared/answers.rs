@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use fuseline_contract::rows::Message;
 use fuseline_contract::value::Value;
 use fuseline_contract::{Memo, Model, Progress, RowFunction, RowKey, Run, StageError, Usage};
-use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample, generate};
+use fuseline_lm::generate::{Completion, Control, Limits, Params, Request, Sample, generate_with};
 use fuseline_remote::wire::{Params as WireParams, Question, Turn};
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +146,8 @@ pub fn of_endpoint(
         top_k: 0,
         min_p: 0.0,
         repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
         stop: Vec::new(),
         logprobs: false,
     };
@@ -178,13 +180,14 @@ pub fn of_folder(
     let mut done = total - places.len() as u64;
     let tell = |done| run.progress(Progress { done, total, unit: "rows".into(), figure: String::new() });
     tell(done);
-    let model = ChatModel::load(&model.path, run.threads())?;
-    let limit = model.decoder.arch.max_positions as usize;
+    let mut chat = ChatModel::load(&model.path, run.threads())?;
+    let (params, limits) = (draws.params(), Limits::default());
+    let limit = chat.model.arch.max_positions as usize;
     let (mut requests, mut of_request) = (Vec::new(), Vec::new());
     for &place in places {
         let one = &asked[place];
         let mut failures = Failures::default();
-        let Some(prompt) = failures.catch(place, model.encoder.prompt(&one.messages))? else {
+        let Some(prompt) = failures.catch(place, chat.encoder.prompt(&one.messages))? else {
             take(place, Err(failures.reason(place).unwrap_or_default().to_owned()))?;
             continue;
         };
@@ -194,6 +197,7 @@ pub fn of_folder(
                 take(place, Err(format!("it has {n} tokens and the model takes {limit} with its answer")))?;
             }
             _ => {
+                limits.check(&chat.model, &prompt, &params).map_err(errors::lm)?;
                 requests.push(Request { prompt, samples: vec![Sample { index: one.index, seed: one.seed }] });
                 of_request.push(place);
             }
@@ -209,8 +213,8 @@ pub fn of_folder(
         failed = take(of_request[completion.request], Ok(reply));
         if failed.is_err() || run.cancelled() { Control::Stop } else { Control::Continue }
     };
-    let (tokenizer, limits) = (&model.encoder.tokenizer, Limits::default());
-    generate(&model.decoder, tokenizer, &requests, &draws.params(), &limits, &mut on_done).map_err(errors::lm)?;
+    let tokenizer = &chat.encoder.tokenizer;
+    generate_with(&mut chat.model, tokenizer, &requests, &params, &limits, &mut on_done).map_err(errors::lm)?;
     failed?;
     run.check_cancelled()
 }

@@ -65,7 +65,11 @@ impl Failures {
     }
 
     /// The same for all places that would have it.
-    pub fn catch_all<T>(&mut self, places: Range<usize>, tried: Result<T, StageError>) -> Result<Option<T>, StageError> {
+    pub fn catch_all<T>(
+        &mut self,
+        places: Range<usize>,
+        tried: Result<T, StageError>,
+    ) -> Result<Option<T>, StageError> {
         let done = self.catch(places.start, tried)?;
         if let (None, Some(failure)) = (&done, self.0.get(&places.start).cloned()) {
             self.0.extend(places.map(|place| (place, failure.clone())));
@@ -86,6 +90,11 @@ impl Failures {
     /// Why what stands at a place cannot be answered; nothing if it can.
     pub fn at(&self, place: usize) -> Option<&Failure> {
         self.0.get(&place)
+    }
+
+    /// The same in words.
+    pub fn reason(&self, place: usize) -> Option<&str> {
+        self.at(place).map(|failure| failure.reason.as_str())
     }
 }
 

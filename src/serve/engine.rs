@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fuseline_lm::generate::{self, Asked, Completion, Control, Limits, Request, Sample};
+use fuseline_lm::cpu::{Model, Number};
+use fuseline_lm::generate::{Asked, Completion, Control, Limits, Params, Request, Sample, generate_queue};
 use fuseline_lm::template::ChatTemplate;
 use fuseline_lm::tokenizer::Tokenizer;
-use fuseline_lm::{Decoder, Device, Kind};
 
 use crate::error::{Error, Result};
 use crate::wire::Prompt;
@@ -71,19 +71,18 @@ struct Bounds {
 impl Engine {
     /// Loads a model folder in float32 on the CPU, as `sample` does, and starts its thread.
     pub fn start(folder: &Path, room: Room) -> Result<Self> {
-        fuseline_lm::set_threads(room.threads);
         let tokenizer = Arc::new(Tokenizer::load(folder)?);
         let template = ChatTemplate::load(folder, &tokenizer)?;
-        let decoder = Decoder::load(folder, Device::Cpu, Kind::Float)?;
-        tokenizer.check_model(decoder.arch.vocab_size as usize)?;
-        let context = room.context.min(decoder.arch.max_positions as usize);
-        let limits = Bounds { context, vocabulary: decoder.arch.vocab_size as usize };
+        let mut model = Model::load(folder, Number::F32, room.threads)?;
+        tokenizer.check_model(model.arch.vocab_size as usize)?;
+        let context = room.context.min(Limits::default().context(&model));
+        let limits = Bounds { context, vocabulary: model.arch.vocab_size as usize };
         let (send, jobs) = channel();
         let (pending, ending) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let worker = Worker { tokenizer: tokenizer.clone(), pending: pending.clone(), ending: ending.clone(), context };
+        let worker = Worker { tokenizer: tokenizer.clone(), pending: pending.clone(), ending: ending.clone() };
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
-            .spawn(move || worker.run(&decoder, &jobs))
+            .spawn(move || worker.run(&mut model, &jobs))
             .map_err(|source| Error::System { what: "start the engine's thread", source })?;
         Ok(Self {
             tokenizer,
@@ -133,7 +132,7 @@ impl Engine {
 
     /// Makes room for so many samples, or says why there is none. Each of them must then be submitted.
     pub fn admit(&self, n: usize) -> std::result::Result<(), Refusal> {
-        let most = self.queue + Limits::default().slots;
+        let most = self.queue + Limits::default().rows;
         if n > most {
             return Err(Refusal::Wrong(format!("{n} answers are asked for, and {most} are taken at once (--queue)")));
         }
@@ -149,7 +148,9 @@ impl Engine {
 
     /// Queues samples of one prompt, for which there is room. Their completions
     /// come as they are done; the receiver's early end means that the engine failed.
-    pub fn submit(&self, prompt: Vec<u32>, samples: Vec<Sample>, params: generate::Params) -> Receiver<Completion> {
+    /// The prompt is one that [`Engine::encode`] gave.
+    pub fn submit(&self, prompt: Vec<u32>, samples: Vec<Sample>, mut params: Params) -> Receiver<Completion> {
+        params.max_tokens = params.max_tokens.min(self.limits.context - prompt.len());
         let (answer, completions) = channel();
         let job = Job { asked: Asked { request: Request { prompt, samples }, params }, answer };
         if let Some(jobs) = &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -187,11 +188,10 @@ struct Worker {
     tokenizer: Arc<Tokenizer>,
     pending: Arc<AtomicUsize>,
     ending: Arc<AtomicBool>,
-    context: usize,
 }
 
 impl Worker {
-    fn run(&self, decoder: &Decoder, jobs: &Receiver<Job>) -> Result<()> {
+    fn run(&self, model: &mut Model, jobs: &Receiver<Job>) -> Result<()> {
         // By the number of the request: who waits for it, and for how many samples.
         let answers: Mutex<std::collections::HashMap<usize, (Sender<Completion>, usize)>> = Mutex::default();
         let mut came = 0;
@@ -222,14 +222,7 @@ impl Worker {
             }
             Control::Continue
         };
-        let done = generate::generate_queue(
-            decoder,
-            &self.tokenizer,
-            &mut next,
-            self.context,
-            &Limits::default(),
-            &mut on_done,
-        );
+        let done = generate_queue(model, &self.tokenizer, &mut next, &Limits::default(), &mut on_done);
         self.ending.store(true, Ordering::SeqCst);
         done.map(drop).map_err(Error::from)
     }

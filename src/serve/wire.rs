@@ -182,8 +182,6 @@ fn asked(body: Body, prompts: Vec<Prompt>, logprobs: bool, default_tokens: Optio
         (body.echo != Some(true), "echo"),
         (body.best_of.is_none_or(|best| best <= 1), "best_of"),
         (body.top_logprobs.is_none_or(|top| top == 0), "top_logprobs"),
-        (body.presence_penalty.is_none_or(|penalty| penalty == 0.0), "presence_penalty"),
-        (body.frequency_penalty.is_none_or(|penalty| penalty == 0.0), "frequency_penalty"),
         (is_neutral(body.response_format.as_ref()), "response_format"),
         (is_neutral(body.logit_bias.as_ref()), "logit_bias"),
         (is_neutral(body.tools.as_ref()), "tools"),
@@ -217,6 +215,8 @@ fn asked(body: Body, prompts: Vec<Prompt>, logprobs: bool, default_tokens: Optio
         top_p: body.top_p.unwrap_or(1.0),
         min_p: body.min_p.unwrap_or(0.0),
         repetition_penalty: body.repetition_penalty.unwrap_or(1.0),
+        presence_penalty: body.presence_penalty.unwrap_or(0.0),
+        frequency_penalty: body.frequency_penalty.unwrap_or(0.0),
         stop: match body.stop {
             None => Vec::new(),
             Some(OneOrMore::One(one)) => vec![one],
@@ -354,7 +354,7 @@ mod tests {
         let asked = of_chat(json!({
             "max_completion_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1,
             "repetition_penalty": 1.2, "n": 2, "stop": "x", "seed": -1, "logprobs": true, "ignore_eos": true,
-            "user": "me", "presence_penalty": 0, "stream": false, "response_format": {"type": "text"}
+            "user": "me", "presence_penalty": 0.5, "frequency_penalty": -0.5, "stream": false, "response_format": {"type": "text"}
         }))
         .expect("a chat");
         let params = Params {
@@ -364,6 +364,8 @@ mod tests {
             top_p: 0.9,
             min_p: 0.1,
             repetition_penalty: 1.2,
+            presence_penalty: 0.5,
+            frequency_penalty: -0.5,
             stop: vec!["x".into()],
             ignore_eos: true,
             logprobs: true,
@@ -378,7 +380,6 @@ mod tests {
     fn what_would_be_without_effect_is_refused() {
         for (field, value) in [
             ("stream", json!(true)),
-            ("presence_penalty", json!(0.5)),
             ("response_format", json!({"type": "json_object"})),
             ("tools", json!([{"type": "function"}])),
             ("logit_bias", json!({"5": 1})),

@@ -19,7 +19,7 @@ pub fn exp(x: f32) -> f32 {
     /// Adding it leaves the nearest integer in the last bits.
     const ROUND: f32 = 12_582_912.0;
     /// The logarithm of 2 in two parts, the first with few bits, so that its multiples are exact.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     let held = x.clamp(SMALLEST, 88.0);
     let shifted = held.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
