@@ -40,6 +40,32 @@ pub enum Error {
         /// The reference.
         reference: String,
     },
+    /// There is no such kind of instruction.
+    #[error("there is no instruction {kind:?}; the instructions are {}", known.join(", "))]
+    UnknownInstruction {
+        /// The kind asked for.
+        kind: String,
+        /// The kinds that exist.
+        known: Vec<&'static str>,
+    },
+    /// An instruction's arguments do not say what is asked.
+    #[error("the instruction {kind:?}: {problem}")]
+    BadInstruction {
+        /// The kind.
+        kind: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Instructions and their arguments do not go together.
+    #[error(
+        "{n_kinds} instructions have {n_arguments} sets of arguments: give one to each, empty where there are none"
+    )]
+    InstructionMismatch {
+        /// How many instructions.
+        n_kinds: usize,
+        /// How many sets of arguments.
+        n_arguments: usize,
+    },
     /// A score is NaN or infinite, so that there is no best one.
     #[error("the score {score} of source {source_index}, sample {sample_index} is not finite")]
     ScoreNotFinite {

@@ -4,10 +4,11 @@
 //!
 //! * [`tasks`]: synthetic skills; one file generates, renders and grades one.
 //! * [`verify`]: compares a free-text answer with a reference.
+//! * [`ifeval`]: whether a response follows instructions that can be checked.
 //! * [`selection`]: which answers become SFT rows, preference pairs and
 //!   triples, and why the others do not.
 //! * [`stats`]: means with their deviations.
-//! * [`text`]: how alike two texts are.
+//! * [`text`]: how alike two texts are; their sentences, words and language.
 //! * [`rng`]: the random numbers all of these use; the seed is an argument.
 //!
 //! Nothing here knows tensors, tables, files, the network or a clock. The same
@@ -18,6 +19,7 @@
 //! that the change reaches the keys.
 
 mod error;
+pub mod ifeval;
 pub mod rng;
 pub mod selection;
 pub mod stats;
