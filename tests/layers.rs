@@ -98,7 +98,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "train",
         ],
     ),
-    ("src/metrics", &["rng", "error", "text", "ifeval", "verify", "tasks", "selection", "stats"]),
+    ("src/metrics", &["rng", "error", "sandbox", "text", "code", "ifeval", "verify", "tasks", "selection", "stats"]),
     (
         "src/query",
         &[

@@ -19,6 +19,7 @@ use crate::Error;
 
 mod algebra;
 mod boxed;
+mod choice;
 mod exact;
 mod fuseeval;
 mod gsm8k;
@@ -45,6 +46,11 @@ pub const ALL: &[Verifier] = &[
     minerva::VERIFIER,
     prm800k::VERIFIER,
     math_verify::VERIFIER,
+    choice::MMLU_PRO,
+    choice::MMLU_PRO_FIRST,
+    choice::SIMPLE_EVALS,
+    choice::ZERO_EVAL,
+    choice::ARC_CHAT,
 ];
 
 /// What a verifier found.

@@ -5,16 +5,23 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Readers of letters.
+const CHOICES: [&str; 5] = ["mmlu_pro", "mmlu_pro_first", "simple_evals", "zero_eval", "arc_chat"];
+
 #[test]
 fn every_verifier_is_found_and_accepts_its_own_reference() {
     for verifier in ALL {
         let found = find(verifier.name).expect("it is listed");
-        let judge = |response: &str| found.verify("42", response).expect("a number");
-        // Each grader finds the answer in one of these places.
-        let right = if (found.extract)("42").is_some() { "42" } else { r"\boxed{42}" };
-        assert!(judge(right).correct, "{}", verifier.name);
-        let wrong = judge(&right.replace("42", "43"));
-        assert!(!wrong.correct && wrong.extracted.as_deref() == Some("43"), "{}", verifier.name);
+        // Each grader finds the answer in one of these places, and is of numbers or of letters.
+        let (reference, wrong) = if CHOICES.contains(&found.name) { ("C", "B") } else { ("42", "43") };
+        let places = ["@", r"\boxed{@}", "answer is @", "Answer: @", "answer: @"];
+        let place =
+            places.iter().find(|place| (found.extract)(&place.replace('@', reference)).as_deref() == Some(reference));
+        let place = place.expect("one of these");
+        let judge = |response: &str| found.verify(reference, response).expect("a reference");
+        assert!(judge(&place.replace('@', reference)).correct, "{}", verifier.name);
+        let judged = judge(&place.replace('@', wrong));
+        assert!(!judged.correct && judged.extracted.as_deref() == Some(wrong), "{}", verifier.name);
         assert_eq!(judge(""), Verdict { extracted: None, correct: false }, "{}", verifier.name);
     }
     assert!(find("guess").expect_err("no such verifier").to_string().contains("exact, numeric, gsm8k"));
