@@ -66,6 +66,12 @@ pub enum Error {
         /// How many sets of arguments.
         n_arguments: usize,
     },
+    /// There are no such rules of finding entities.
+    #[error("there are no rules {name:?} for entities; the rules are camrest, smd, multiwoz")]
+    UnknownEntityRules {
+        /// The name asked for.
+        name: String,
+    },
     /// A score is NaN or infinite, so that there is no best one.
     #[error("the score {score} of source {source_index}, sample {sample_index} is not finite")]
     ScoreNotFinite {

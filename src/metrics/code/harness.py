@@ -1,4 +1,5 @@
-"""Runs a program and its tests; one JSON line a test on what was standard output: its number, verdict, message."""
+"""Runs a program and its tests. Says on what was standard output how many tests there are, then a JSON line a test: its
+number, verdict, message."""
 
 import copy
 import json
@@ -7,6 +8,8 @@ import os
 import signal
 import sys
 
+if hasattr(sys, "set_int_max_str_digits"):
+    sys.set_int_max_str_digits(0)
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "spec.json")) as file:
     spec = json.load(file)
 report = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
@@ -48,6 +51,7 @@ def say(number, verdict, message):
 
 def snippets():
     names = {}
+    print(len(spec["tests"]), file=report, flush=True)
     verdict, message = attempt(lambda: exec(spec["program"], names))
     for number, test in enumerate(spec["tests"]):
         if verdict == "pass":
@@ -157,9 +161,11 @@ def plus():
     name = spec["entry_point"]
     task = int(spec["task"].rsplit("/", 1)[-1])
     reference, names = {}, {}
+    inputs = [given for text in spec["inputs"] for given in json.loads(text)]
+    print(len(inputs), file=report, flush=True)
     exec(spec["reference"], reference)
     begun, problem = attempt(lambda: exec(spec["program"], names))
-    for number, given in enumerate(spec["inputs"]):
+    for number, given in enumerate(inputs):
         given = arguments_of(task, given)
         expected = reference[name](*copy.deepcopy(given))
         if spec["dataset"] == "mbpp" and name in NOT_NONE:
@@ -175,7 +181,6 @@ def plus():
         say(number, "failed" if out == [] and verdict == "wrong_answer" else verdict, message)
 
 
-sys.set_int_max_str_digits(0) if hasattr(sys, "set_int_max_str_digits") else None
 snippets() if "tests" in spec else plus()
 report.flush()
 # Threads that the program left do not keep it alive.

@@ -5,9 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::json::is_json;
 use crate::text::python::{is_lower, is_upper, split, strip, word_runs};
-use crate::text::{detect_language, sentences, words};
+use crate::text::{detect_language, is_json, sentences, words};
 
 /// A number that a count must reach, or stay below.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,6 @@
 
 mod arguments;
 mod check;
-mod json;
 
 pub use arguments::Arguments;
 

@@ -9,6 +9,35 @@ pub fn is_json(text: &str) -> bool {
     reader.document().is_some() && reader.rest.is_empty()
 }
 
+/// The members of an object, as they are written: names with their quotation marks, and values. None where the text is no
+/// object.
+pub fn json_members(text: &str) -> Option<Vec<(&str, &str)>> {
+    let mut reader = Reader { rest: text.as_bytes() };
+    let at = |reader: &Reader| text.len() - reader.rest.len();
+    let mut members = Vec::new();
+    reader.space();
+    if !reader.skip(b"{") {
+        return None;
+    }
+    reader.space();
+    while !reader.skip(b"}") {
+        if !members.is_empty() {
+            reader.skip(b",").then_some(())?;
+            reader.space();
+        }
+        let name_start = at(&reader);
+        reader.string()?;
+        let name = &text[name_start..at(&reader)];
+        reader.space();
+        reader.skip(b":").then_some(())?;
+        let value_start = at(&reader);
+        reader.document()?;
+        members.push((name, text[value_start..at(&reader)].trim()));
+    }
+    reader.space();
+    reader.rest.is_empty().then_some(members)
+}
+
 /// The greatest number of digits of an integer.
 const MAX_DIGITS: usize = 4_300;
 
@@ -208,6 +237,18 @@ mod tests {
         assert!(
             !is_json(&"9".repeat(4_301)) && is_json(&"9".repeat(4_300)) && is_json(&format!("{}.0", "9".repeat(5_000)))
         );
+    }
+
+    #[test]
+    fn members_are_as_they_are_written() {
+        let text = " {\"a\": [1e400, 99999999999999999999, -Infinity] , \"b\\n\":{\"c\": \"}\"},\"d\":1}\n";
+        let expected =
+            [("\"a\"", "[1e400, 99999999999999999999, -Infinity]"), ("\"b\\n\"", "{\"c\": \"}\"}"), ("\"d\"", "1")];
+        assert_eq!(json_members(text), Some(expected.to_vec()));
+        assert_eq!(json_members("{}"), Some(vec![]));
+        for wrong in ["[1]", "{\"a\": 1", "{\"a\": 1} x", "{\"a\" 1}", "{\"a\": 1,}", "{,}", "{\"a\": 1 \"b\": 2}"] {
+            assert_eq!(json_members(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
