@@ -284,10 +284,11 @@ impl<'t> Token<'t> {
         }
         let initial = self.is_initial();
         let starts = next.starts_sentence();
-        if self.alone == Alone::May && !initial {
-            if starts == Some(true) || (next.first_upper() && MODEL.starters.contains(next_word)) {
-                return true;
-            }
+        if self.alone == Alone::May
+            && !initial
+            && (starts == Some(true) || (next.first_upper() && MODEL.starters.contains(next_word)))
+        {
+            return true;
         }
         if initial || word == NUMBER {
             let never_lower = || MODEL.seen.get(next_word).is_none_or(|seen| seen & ANY_LOWER == 0);

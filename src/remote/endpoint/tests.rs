@@ -18,6 +18,8 @@ fn settings(server: &Server) -> Settings {
         top_k: 0,
         min_p: 0.0,
         repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
         stop: vec![],
         logprobs: false,
     };
