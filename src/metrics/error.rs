@@ -130,4 +130,42 @@ pub enum Error {
         /// The number of resamples.
         n_resamples: usize,
     },
+    /// A regression did not come to rest.
+    #[error(
+        "the regression did not converge in {steps} steps: look for values that are not finite or out of all scale"
+    )]
+    NoConvergence {
+        /// How many steps were made.
+        steps: usize,
+    },
+    /// Lengths cannot be controlled for.
+    #[error(
+        "lengths cannot be controlled for: of {n_rows} rows {n_judged} have a preference, and two with different length differences are needed"
+    )]
+    NoLengthControl {
+        /// How many rows there are.
+        n_rows: usize,
+        /// How many of them have a preference.
+        n_judged: usize,
+    },
+    /// Copies of a battle cannot be drawn.
+    #[error("the weight {weight} is not a whole number, so there are no copies to draw: resample battles or clusters")]
+    WeightNotWhole {
+        /// The weight.
+        weight: f64,
+    },
+    /// Two models have no chain of battles between them.
+    #[error("no chain of battles joins {one:?} and {other:?}, so their ratings cannot be compared")]
+    Unconnected {
+        /// A model.
+        one: String,
+        /// A model that it cannot be compared with.
+        other: String,
+    },
+    /// A style element is the same everywhere.
+    #[error("style element {element} has the same relative difference in every battle: leave it out")]
+    StyleWithoutSpread {
+        /// Its position, from zero.
+        element: usize,
+    },
 }

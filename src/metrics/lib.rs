@@ -11,6 +11,9 @@
 //! * [`stats`]: means with their deviations.
 //! * [`text`]: how alike two texts are; their sentences, words and language.
 //! * [`sandbox`]: runs programs that nobody has read.
+//! * [`judged`]: benchmarks that a judge decides: verdicts, win rates, ratings.
+//! * [`stats`]: means with their deviations, intervals and tests.
+//! * [`text`]: how alike two texts are.
 //! * [`rng`]: the random numbers all of these use; the seed is an argument.
 //!
 //! Nothing here knows tensors, tables, files, the network or a clock, the sandbox
@@ -23,6 +26,7 @@
 pub mod code;
 mod error;
 pub mod ifeval;
+pub mod judged;
 pub mod rng;
 pub mod sandbox;
 pub mod selection;

@@ -36,8 +36,8 @@ pub fn bootstrap_mean(values: &[f64], level: f64, n_resamples: usize, seed: u64)
     Ok(Some(Interval { low: quantile(&means, (1.0 - level) / 2.0), high: quantile(&means, (1.0 + level) / 2.0) }))
 }
 
-/// The quantile of sorted values at a fraction, linear between neighbours.
-fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+/// The quantile of sorted values, at least one, at a fraction, linear between neighbours.
+pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     let place = fraction * (sorted.len() - 1) as f64;
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     sorted[below] + (sorted[above] - sorted[below]) * (place - place.floor())
