@@ -37,7 +37,8 @@ impl Features {
         self.starts.len() - 1
     }
 
-    fn row(&self, row: usize) -> &[(usize, f64)] {
+    /// The entries of a row.
+    pub fn row(&self, row: usize) -> &[(usize, f64)] {
         &self.entries[self.starts[row]..self.starts[row + 1]]
     }
 

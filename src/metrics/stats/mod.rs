@@ -4,6 +4,7 @@
 mod bootstrap;
 mod cluster;
 mod exact;
+mod liblinear;
 mod logistic;
 mod paired;
 mod power;
@@ -15,6 +16,7 @@ mod wilson;
 pub use bootstrap::{Interval, bootstrap_mean, quantile};
 pub use cluster::{SmallSample, clustered_standard_error};
 pub use exact::{binomial_below, clopper_pearson};
+pub use liblinear::{Classified, fit_liblinear};
 pub use logistic::{Features, Penalty, fit_logistic, sigmoid};
 pub use paired::{PairedBootstrap, mcnemar_corrected, mcnemar_exact, paired_bootstrap, sign_flip};
 pub use power::minimum_detectable_difference;
