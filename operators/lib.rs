@@ -10,6 +10,7 @@ use fuseline_contract::{Entry, Runner};
 
 mod build_pairs;
 mod command;
+mod control_length;
 mod dpo;
 mod endpoint;
 mod evaluate;
@@ -22,6 +23,7 @@ mod logprobs;
 mod make_dataset;
 mod merge;
 mod perplexity;
+mod rank;
 mod sample;
 mod sft;
 mod shared;
@@ -35,6 +37,7 @@ mod wrpo;
 pub const ALL: &[Entry] = &[
     Entry::of::<build_pairs::BuildPairs>(),
     Entry::of::<command::Command>(),
+    Entry::of::<control_length::ControlLength>(),
     Entry::of::<dpo::Dpo>(),
     Entry::of::<endpoint::Endpoint>(),
     Entry::of::<evaluate::Evaluate>(),
@@ -47,6 +50,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<make_dataset::MakeDataset>(),
     Entry::of::<merge::Merge>(),
     Entry::of::<perplexity::Perplexity>(),
+    Entry::of::<rank::Rank>(),
     Entry::of::<sample::Sample>(),
     Entry::of::<sft::Sft>(),
     Entry::of::<sql::Sql>(),
@@ -60,6 +64,7 @@ pub const ALL: &[Entry] = &[
 pub const THREAD: &[Runner] = &[
     Runner::of::<build_pairs::BuildPairs>(),
     Runner::of::<endpoint::Endpoint>(),
+    Runner::of::<control_length::ControlLength>(),
     Runner::of::<evaluate::Evaluate>(),
     Runner::of::<load::Load>(),
     Runner::of::<make_dataset::MakeDataset>(),
@@ -67,6 +72,7 @@ pub const THREAD: &[Runner] = &[
     Runner::asking::<extract_strategy::ExtractStrategy>(),
     Runner::asking::<judge::Judge>(),
     Runner::asking::<sample::Sample>(),
+    Runner::of::<rank::Rank>(),
     Runner::of::<sql::Sql>(),
     Runner::of::<table::TableOperator>(),
     Runner::of::<verify::Verify>(),

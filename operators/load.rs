@@ -230,7 +230,9 @@ fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
         |error: arrow::error::ArrowError| StageError::input(format!("failed to read {}: {error}", path.display()));
     let (schema, _) = arrow::json::reader::infer_json_schema(BufReader::new(text), None).map_err(wrong)?;
     let schema = Arc::new(schema);
-    let reader = arrow::json::ReaderBuilder::new(schema.clone()).build(BufReader::new(text)).map_err(wrong)?;
+    // Where values of a field are of several kinds, the schema has texts, and numbers among them become texts.
+    let builder = arrow::json::ReaderBuilder::new(schema.clone()).with_coerce_primitive(true);
+    let reader = builder.build(BufReader::new(text)).map_err(wrong)?;
     Ok(Table::new(schema, reader.collect::<Result<_, _>>().map_err(wrong)?))
 }
 
@@ -328,6 +330,12 @@ mod tests {
         assert_eq!(of_split(&flat, "test", None).expect("found"), ["test.jsonl.gz"]);
         let folders = ["data/test/0.parquet", "data/test/1.parquet", "data/train/0.parquet"];
         assert_eq!(of_split(&folders, "test", None).expect("found").len(), 2);
+    fn values_of_several_kinds_are_texts() {
+        let (_folder, path) = file("a.jsonl", "{\"n\": 1, \"pairs\": [[\"m\", -0.5]]}\n{\"n\": 2, \"pairs\": null}\n");
+        let batch = read(&path).expect("read").one_batch().expect("a batch");
+        assert_eq!(batch.column(0).data_type(), &DataType::Int64);
+        let shown = arrow::util::display::array_value_to_string(batch.column(1), 0).expect("a list");
+        assert_eq!(shown, "[[m, -0.5]]");
     }
 
     #[test]

@@ -38,11 +38,22 @@ query's ORDER BY; without one they are sorted by all columns, so that the
 result does not depend on threads.
 
 Beside DataFusion's functions there are
-* `bootstrap_mean_low(x[, seed])`, `bootstrap_mean_high(x[, seed])`, `stderr_mean(x)`:
-  how sure a mean is, over the rows of a group.
+* `bootstrap_mean_low(x[, seed])`, `bootstrap_mean_high(x[, seed])`, `stderr_mean(x)`,
+  `clustered_stderr(x, cluster)`: how sure a mean is, over the rows of a group.
 * `win_rate(a, b)`: the share of a group's rows with a > b, a tie counting half.
-* `wilson_low(k, n)`, `wilson_high(k, n)`: the ends of Wilson's 95 % interval of
-  the rate k / n, as fractions; NULL where n is 0.
+* `mcnemar_p(a, b)`, `sign_flip_p(a, b[, seed])`, `paired_bootstrap_p(a, b[, seed])`,
+  `paired_bootstrap_low(a, b[, seed])`, `paired_bootstrap_high(a, b[, seed])`: whether two
+  models differ, from their verdicts or scores on the rows of a group.
+* `holm(p)`, `benjamini_hochberg(p)`: p-values corrected for their number, as in
+  `holm(p) OVER (PARTITION BY task)`.
+* `wilson_low(k, n)`, `wilson_high(k, n)`, `clopper_pearson_low(k, n)`,
+  `clopper_pearson_high(k, n)`: the ends of Wilson's and of the exact 95 % interval of the
+  rate k / n, as fractions; NULL where n is 0.
+* `mcnemar_exact(b, c)`, `mcnemar_corrected(b, c)`: McNemar's tests from counts;
+  `minimum_detectable_difference(sd, n)`: how large a mean difference must be to be found.
+* `judge_rating(text)`, `arena_verdict(text)`, `arena_score(label)`, `pair_verdict(text)`:
+  what a judge decided; `count_markdown(text, what)`: style to control for;
+  `reward_bench_section(subset)`, `reward_bench_weight(subset)`: RewardBench's sections.
 * `extract_answer(text[, method])`: the answer that `verify` finds in a text.
 * `edit_distance(a, b)`, `edit_similarity(a, b)`, `ngram_overlap(a, b, n)`,
   `ngram_jaccard(a, b, n)`: how alike two texts are.

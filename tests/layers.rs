@@ -99,6 +99,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/metrics", &["rng", "error", "sandbox", "text", "code", "ifeval", "verify", "tasks", "selection", "stats"]),
+    ("src/metrics", &["rng", "error", "text", "verify", "tasks", "selection", "stats", "judged"]),
     (
         "src/query",
         &[

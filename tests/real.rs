@@ -111,3 +111,148 @@ fn graders_give_the_verdicts_that_were_recorded_of_them() {
     assert!(fuseeval[0] == 1.0 && fuseeval[1] > 0.999, "{fuseeval:?}");
     assert!(of("math_verify", "fuseeval").iter().all(|share| *share > 0.98), "{rows:?}");
 }
+
+/// Where the data lie, or none where the file is absent.
+fn data(file: &str) -> Option<std::path::PathBuf> {
+    let folder = crate::root().join("../shared/data");
+    let path = folder.join(file);
+    if !path.exists() {
+        println!("skipped: {} is absent", path.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn expected(folder: &std::path::Path, benchmark: &str) -> Value {
+    let text = std::fs::read_to_string(folder.join(benchmark).join("expected_dev.json")).expect("it is there");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+/// Runs a pipeline on real data and gives the rows of a query for each of the queries.
+fn run_and_ask<const N: usize>(pipeline: &str, folder: &std::path::Path, queries: [&str; N]) -> [Vec<Value>; N] {
+    let home = Home::new();
+    let data = format!("data={}", folder.display());
+    let run = fuseline(&home, &["run", pipeline, "--set", &data]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    queries.map(|query| {
+        let done = fuseline(&home, &["sql", pipeline, query, "--format", "json", "--set", &data]);
+        assert_eq!(done.code, Some(0), "{query}\n{}", done.stderr);
+        serde_json::from_str(&done.stdout).expect("it prints JSON")
+    })
+}
+
+#[track_caller]
+fn near(what: &str, found: &Value, expected: &Value, tolerance: f64) {
+    let (found, expected) = (found.as_f64().expect(what), expected.as_f64().expect(what));
+    assert!((found - expected).abs() <= tolerance, "{what}: {found}, expected {expected}");
+}
+
+#[test]
+fn alpaca_eval_is_what_was_published() {
+    let Some(folder) = data("alpaca_eval/annotations") else { return };
+    let expected = expected(&folder, "alpaca_eval");
+    let [rates, fits] = run_and_ask(
+        "pipelines/real/alpaca_eval.yaml",
+        &folder,
+        [
+            "SELECT model, folds, metric, 100 * value AS value, 100 * stderr AS stderr FROM win_rates
+             WHERE difficulty = 'position' AND solver = 'liblinear'",
+            "SELECT * FROM win_rates.fits
+             WHERE difficulty = 'position' AND folds = 'scalar' AND solver = 'liblinear'",
+        ],
+    );
+    let find = |model: &str, folds: &str, metric: &str| {
+        let row = rates.iter().find(|row| row["model"] == model && row["folds"] == folds && row["metric"] == metric);
+        row.unwrap_or_else(|| panic!("{model} has no {metric}")).clone()
+    };
+    for (model, figures) in expected.as_object().expect("models") {
+        let (published, rerun) = (&figures["published"], &figures["reference_rerun"]);
+        for folds in ["scalar", "avx512"] {
+            let raw = find(model, folds, "win_rate");
+            near(model, &raw["value"], &published["win_rate"], 1e-6);
+            near(model, &raw["stderr"], &published["standard_error"], 1e-6);
+            let discrete = find(model, folds, "discrete_win_rate");
+            near(model, &discrete["value"], &published["discrete_win_rate"], 1e-6);
+        }
+        // The rerun was made with AVX-512, the leaderboard without; both ended where LIBLINEAR does.
+        let controlled = find(model, "avx512", "length_controlled_win_rate");
+        near(model, &controlled["value"], &rerun["length_controlled_winrate"], 1e-6);
+        near(model, &controlled["stderr"], &rerun["lc_standard_error"], 1e-6);
+        let controlled = find(model, "scalar", "length_controlled_win_rate");
+        near(model, &controlled["value"], &published["length_controlled_winrate"], 1e-6);
+        let fit = fits.iter().find(|row| row["model"] == model.as_str()).expect("a fit");
+        for (column, name) in
+            [("n_wins", "n_wins"), ("n_losses", "n_wins_base"), ("n_draws", "n_draws"), ("n_judged", "n_total")]
+        {
+            near(model, &fit[column], &published[name], 0.0);
+        }
+    }
+}
+
+#[test]
+fn arena_hard_is_what_was_published() {
+    let Some(folder) = data("arena_hard/judgments") else { return };
+    let expected = expected(&folder, "arena_hard");
+    let [ranked, verdicts, by_question, controlled] = run_and_ask(
+        "pipelines/real/arena_hard.yaml",
+        &folder,
+        [
+            "SELECT model, metric, CASE metric WHEN 'win_rate' THEN 100 ELSE 1 END * value AS value, 100 * low AS low,
+                    100 * high AS high, n FROM ranked",
+            "SELECT count(*) AS differ FROM games WHERE verdict IS DISTINCT FROM recorded",
+            "SELECT model, 100 * value AS value, 100 * low AS low, 100 * high AS high FROM by_question
+             WHERE metric = 'win_rate'",
+            "SELECT element, coefficient FROM controlled.styles",
+        ],
+    );
+    assert_eq!(verdicts[0]["differ"], 0, "every verdict is read as it was recorded");
+    for (model, figures) in expected.as_object().expect("models") {
+        let find = |rows: &[Value], metric: &str| {
+            let row = rows
+                .iter()
+                .find(|row| row["model"] == model.as_str() && (row["metric"] == metric || metric.is_empty()));
+            row.unwrap_or_else(|| panic!("{model} has no {metric}")).clone()
+        };
+        let score = find(&ranked, "win_rate");
+        near(model, &score["value"], &figures["score"], 1e-5);
+        near(model, &score["low"], &figures["ci_lower"], 1.0);
+        near(model, &score["high"], &figures["ci_upper"], 1.0);
+        near(model, &find(&ranked, "rating")["value"], &figures["elo"], 1e-3);
+        near(model, &score["n"], &figures["n_weighted_battles"], 0.0);
+        let sound = find(&by_question, "");
+        near(model, &sound["value"], &figures["score"], 1e-5);
+        assert!(sound["low"].as_f64() < score["low"].as_f64(), "one question's verdicts agree: {sound} {score}");
+    }
+    let length = controlled.iter().find(|row| row["element"] == "characters").expect("a coefficient");
+    assert!(length["coefficient"].as_f64() > Some(0.0), "the judge likes length: {controlled:?}");
+}
+
+#[test]
+fn mt_bench_is_what_was_recorded() {
+    let Some(folder) = data("mt_bench/judgments") else { return };
+    let expected = expected(&folder, "mt_bench");
+    let [means, categories, differ] = run_and_ask(
+        "pipelines/real/mt_bench.yaml",
+        &folder,
+        [
+            "SELECT model, avg(rating) AS average, avg(CASE WHEN turn = 1 THEN rating END) AS turn1,
+                    avg(CASE WHEN turn = 2 THEN rating END) AS turn2, count(*) - count(rating) AS unparsed
+             FROM ratings GROUP BY model",
+            "SELECT model, category, avg(rating) AS rating FROM ratings GROUP BY model, category",
+            "SELECT count(*) AS n FROM ratings WHERE rating IS DISTINCT FROM recorded",
+        ],
+    );
+    assert_eq!(differ[0]["n"], 0, "every rating is read as it was recorded");
+    for (model, figures) in expected.as_object().expect("models") {
+        let row = means.iter().find(|row| row["model"] == model.as_str()).expect("a row a model");
+        for column in ["average", "turn1", "turn2"] {
+            near(model, &row[column], &figures[column], 0.005);
+        }
+        near(model, &row["unparsed"], &figures["unparsed"], 0.0);
+        for (category, mean) in figures["by_category"].as_object().expect("categories") {
+            let row =
+                categories.iter().find(|row| row["model"] == model.as_str() && row["category"] == category.as_str());
+            near(model, &row.expect("a row a category")["rating"], mean, 0.005);
+        }
+    }
+}

@@ -132,7 +132,7 @@ pub fn length_controlled(
     let fold_of = group_folds(rows.targets.len(), N_FOLDS, choices.folds);
     let strengths: Vec<f64> =
         (0..N_STRENGTHS).map(|i| 10_f64.powf(-4.0 + 8.0 * i as f64 / (N_STRENGTHS - 1) as f64)).collect();
-    let mut scores = vec![0.0; N_STRENGTHS];
+    let mut scores = [0.0; N_STRENGTHS];
     for fold in 0..N_FOLDS {
         let held_out = |row: &usize| fold_of[*row] == fold;
         let weights: Vec<f64> =

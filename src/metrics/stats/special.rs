@@ -52,7 +52,7 @@ pub fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
         let m = (i / 2) as f64;
         if i == 0 {
             1.0
-        } else if i % 2 == 0 {
+        } else if i.is_multiple_of(2) {
             m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
         } else {
             -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))

@@ -1,11 +1,11 @@
-//! Figures of many rows: rates of wins, and how sure a mean is.
+//! Figures of many rows: rates of wins, how sure a mean is, and whether two models differ on the same rows.
 //!
-//! The interval of a mean does not depend on the order in which rows come: values are sorted before they are drawn from.
+//! Nothing that is resampled or clustered depends on the order in which rows come: values are sorted first.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, ListArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, ListArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::error::Result;
@@ -13,12 +13,10 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, TypeSignature, Volatility};
 use datafusion::physical_expr::expressions::Literal;
-use fuseline_metrics::stats::{Interval, bootstrap_mean};
+use fuseline_metrics::stats::{SmallSample, clustered_standard_error};
 
-/// Share of the bootstrap's means that an interval spans.
-const LEVEL: f64 = 0.95;
-/// How many means it is made of.
-const RESAMPLES: usize = 1000;
+/// A figure of sorted values, or of the sorted differences of two columns, by a seed; none of no values.
+pub(super) type Figure = fn(&[f64], u64) -> std::result::Result<Option<f64>, String>;
 
 /// What is made of the rows.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +25,12 @@ pub(super) enum Of {
     WinRate,
     /// `stderr_mean(x)`.
     StandardError,
-    /// An end of the bootstrap's interval: `(x[, seed])`.
-    Bootstrap(fn(Interval) -> f64),
+    /// `(x[, seed])`.
+    Values(Figure),
+    /// `(a, b[, seed])`: of the differences a - b of rows that have both.
+    Pairs(Figure),
+    /// `clustered_stderr(x, cluster)`.
+    Clustered,
 }
 
 /// A function of many rows.
@@ -42,11 +44,15 @@ pub(super) struct Aggregate {
 impl Aggregate {
     /// The function of a name.
     pub fn new(name: &'static str, of: Of) -> Self {
-        use DataType::{Float64, Int64};
+        use DataType::{Boolean, Float64, Int64, Utf8};
         let forms: &[&[DataType]] = match of {
             Of::WinRate => &[&[Float64, Float64]],
             Of::StandardError => &[&[Float64]],
-            Of::Bootstrap(_) => &[&[Float64], &[Float64, Int64]],
+            Of::Values(_) => &[&[Float64], &[Float64, Int64]],
+            Of::Pairs(_) => {
+                &[&[Boolean, Boolean], &[Float64, Float64], &[Boolean, Boolean, Int64], &[Float64, Float64, Int64]]
+            }
+            Of::Clustered => &[&[Float64, Utf8]],
         };
         let forms = forms.iter().map(|types| TypeSignature::Exact(types.to_vec())).collect();
         Self { name, of, signature: Signature::one_of(forms, Volatility::Immutable) }
@@ -86,7 +92,8 @@ impl AggregateUDFImpl for Aggregate {
         let fields = match self.of {
             Of::WinRate => numbers[..2].to_vec(),
             Of::StandardError => numbers.to_vec(),
-            Of::Bootstrap(_) => vec![("values", list_of_numbers())],
+            Of::Values(_) | Of::Pairs(_) => vec![("values", list_of(DataType::Float64))],
+            Of::Clustered => vec![("values", list_of(DataType::Float64)), ("clusters", list_of(DataType::Utf8))],
         };
         let name = |part: &str| format!("{}[{part}]", arguments.name);
         Ok(fields.into_iter().map(|(part, kind)| Arc::new(Field::new(name(part), kind, true))).collect())
@@ -99,7 +106,9 @@ impl AggregateUDFImpl for Aggregate {
         Ok(match self.of {
             Of::WinRate => Box::new(WinRate::default()),
             Of::StandardError => Box::new(StandardError::default()),
-            Of::Bootstrap(end) => Box::new(Bootstrap { values: Vec::new(), seed: seed(self.name, &arguments)?, end }),
+            Of::Values(figure) => Box::new(Values::new(self.name, figure, seed(self.name, 1, &arguments)?)),
+            Of::Pairs(figure) => Box::new(Values::new(self.name, figure, seed(self.name, 2, &arguments)?)),
+            Of::Clustered => Box::new(Clustered::default()),
         })
     }
 
@@ -108,13 +117,13 @@ impl AggregateUDFImpl for Aggregate {
     }
 }
 
-fn list_of_numbers() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)))
+fn list_of(kind: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(kind, true)))
 }
 
-/// The second argument, which must be written out; zero if it is left out.
-fn seed(name: &str, arguments: &AccumulatorArgs) -> Result<u64> {
-    let Some(given) = arguments.exprs.get(1) else { return Ok(0) };
+/// The argument at this place, which must be written out; zero if it is left out.
+fn seed(name: &str, place: usize, arguments: &AccumulatorArgs) -> Result<u64> {
+    let Some(given) = arguments.exprs.get(place) else { return Ok(0) };
     match given.downcast_ref::<Literal>().map(Literal::value) {
         Some(ScalarValue::Int64(Some(seed))) => Ok(*seed as u64),
         _ => plan_err!("{name}: the seed must be a whole number written out"),
@@ -210,25 +219,44 @@ impl Accumulator for StandardError {
     }
 }
 
-/// All values, until the interval is wanted.
+/// All values, or differences of two columns, until the figure is wanted.
 #[derive(Debug)]
-struct Bootstrap {
+struct Values {
+    name: &'static str,
     values: Vec<f64>,
     seed: u64,
-    end: fn(Interval) -> f64,
+    figure: Figure,
 }
 
-impl Accumulator for Bootstrap {
+impl Values {
+    fn new(name: &'static str, figure: Figure, seed: u64) -> Self {
+        Self { name, values: Vec::new(), seed, figure }
+    }
+}
+
+/// A column of numbers or truths as numbers.
+fn numbers(array: &ArrayRef) -> Result<Float64Array> {
+    Ok(arrow::compute::cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+}
+
+impl Accumulator for Values {
     fn update_batch(&mut self, arrays: &[ArrayRef]) -> Result<()> {
-        self.values.extend(arrays[0].as_primitive::<Float64Type>().iter().flatten());
+        let first = numbers(&arrays[0])?;
+        // A seed is no column of differences; both kinds of figure may end with one.
+        match arrays.get(1).filter(|array| array.data_type() != &DataType::Int64) {
+            None => self.values.extend(first.iter().flatten()),
+            Some(second) => {
+                let second = numbers(second)?;
+                self.values.extend(first.iter().zip(&second).filter_map(|(a, b)| Some(a? - b?)));
+            }
+        }
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         self.values.sort_unstable_by(f64::total_cmp);
-        let interval = bootstrap_mean(&self.values, LEVEL, RESAMPLES, self.seed)
-            .map_err(|error| exec_datafusion_err!("bootstrap: {error}"))?;
-        Ok(ScalarValue::Float64(interval.map(self.end)))
+        let figure = (self.figure)(&self.values, self.seed);
+        Ok(ScalarValue::Float64(figure.map_err(|error| exec_datafusion_err!("{}: {error}", self.name))?))
     }
 
     fn size(&self) -> usize {
@@ -236,14 +264,57 @@ impl Accumulator for Bootstrap {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let values = self.values.iter().map(|value| Some(*value));
-        let list = ListArray::from_iter_primitive::<Float64Type, _, _>([Some(values)]);
-        Ok(vec![ScalarValue::List(Arc::new(list))])
+        Ok(vec![number_list(&self.values)])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for values in states[0].as_list::<i32>().iter().flatten() {
             self.values.extend(values.as_primitive::<Float64Type>().iter().flatten());
+        }
+        Ok(())
+    }
+}
+
+fn number_list(values: &[f64]) -> ScalarValue {
+    let list = ListArray::from_iter_primitive::<Float64Type, _, _>([Some(values.iter().copied().map(Some))]);
+    ScalarValue::List(Arc::new(list))
+}
+
+/// All values with their clusters, until the error is wanted.
+#[derive(Debug, Default)]
+struct Clustered {
+    rows: Vec<(f64, String)>,
+}
+
+impl Accumulator for Clustered {
+    fn update_batch(&mut self, arrays: &[ArrayRef]) -> Result<()> {
+        let (values, clusters) = (arrays[0].as_primitive::<Float64Type>(), arrays[1].as_string::<i32>());
+        let rows = values.iter().zip(clusters).filter_map(|(value, cluster)| Some((value?, cluster?.to_owned())));
+        self.rows.extend(rows);
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.rows.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
+        let rows = self.rows.iter().map(|(value, cluster)| (*value, cluster.as_str()));
+        Ok(ScalarValue::Float64(clustered_standard_error(rows, SmallSample::Corrected)))
+    }
+
+    fn size(&self) -> usize {
+        let texts: usize = self.rows.iter().map(|(_, cluster)| cluster.capacity()).sum();
+        size_of_val(self) + self.rows.capacity() * size_of::<(f64, String)>() + texts
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let values: Vec<f64> = self.rows.iter().map(|(value, _)| *value).collect();
+        let clusters: Vec<ScalarValue> = self.rows.iter().map(|(_, cluster)| cluster.as_str().into()).collect();
+        Ok(vec![number_list(&values), ScalarValue::List(ScalarValue::new_list_nullable(&clusters, &DataType::Utf8))])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let lists = states[0].as_list::<i32>().iter().zip(states[1].as_list::<i32>().iter());
+        for (values, clusters) in lists.filter_map(|(values, clusters)| values.zip(clusters)) {
+            self.update_batch(&[values, clusters])?;
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ fn said(sql: &str) -> String {
 fn the_list_is_sorted_and_says_what_each_gives() {
     assert!(ALL.is_sorted_by_key(|function| function.call));
     assert!(ALL.iter().all(|function| !function.doc.is_empty() && function.call.ends_with(')')));
-    assert_eq!(ALL.iter().filter(|function| function.is_aggregate()).count(), 4);
+    assert_eq!(ALL.iter().filter(|function| function.is_aggregate()).count(), 10);
 }
 
 #[test]
@@ -154,4 +154,73 @@ fn bootstraps_are_those_of_the_metrics_in_any_order() {
     }
     assert_eq!(column("SELECT bootstrap_mean_low(x) AS b FROM t WHERE x > 9"), [None]);
     assert!(said("SELECT bootstrap_mean_low(x, k) AS b FROM t").contains("written out"));
+}
+
+#[test]
+fn comparisons_are_those_of_the_metrics() {
+    use fuseline_metrics::stats::{mcnemar_exact, paired_bootstrap, sign_flip};
+    let rows = "(VALUES (true, false), (true, true), (false, true), (true, false), (NULL, true)) AS v(a, b)";
+    let of = |call: &str| column(&format!("SELECT {call} AS p FROM {rows}"))[0].expect(call);
+    assert_eq!(of("mcnemar_p(a, b)"), mcnemar_exact(2, 1));
+    let differences = [-1.0, 0.0, 1.0, 1.0];
+    assert_eq!(of("sign_flip_p(a, b)"), sign_flip(&differences, 10_000, 0));
+    let bootstrap = paired_bootstrap(&differences, 0.95, 10_000, 5).expect("valid").expect("rows");
+    assert_eq!(of("paired_bootstrap_p(a, b, 5)"), bootstrap.p_value);
+    assert_eq!(of("paired_bootstrap_low(a, b, 5)"), bootstrap.interval.low);
+    assert_eq!(of("paired_bootstrap_high(CAST(a AS DOUBLE), CAST(b AS INT), 5)"), bootstrap.interval.high);
+    assert_eq!(column(&format!("SELECT mcnemar_p(a, b) AS p FROM {rows} WHERE a IS NULL")), [None]);
+    assert!(said("SELECT mcnemar_p(x, 0) AS p FROM t").contains("use sign_flip_p"));
+}
+
+#[test]
+fn figures_of_counts_are_those_of_the_metrics() {
+    use fuseline_metrics::stats::{clopper_pearson, mcnemar_corrected, mcnemar_exact, minimum_detectable_difference};
+    let exact = clopper_pearson(81, 263, 0.95).expect("trials");
+    assert_eq!(one("clopper_pearson_low(81, 263)"), Some(exact.low));
+    assert_eq!(one("clopper_pearson_high(81, 263)"), Some(exact.high));
+    assert_eq!(one("clopper_pearson_high(0, 0)"), None);
+    assert!(said("SELECT clopper_pearson_low(0.5, 2) AS x").contains("expected 0 <= k <= n"));
+    assert_eq!(one("mcnemar_exact(5, 1)"), Some(mcnemar_exact(5, 1)));
+    assert_eq!(one("mcnemar_corrected(30, 12)"), Some(mcnemar_corrected(30, 12)));
+    assert!(said("SELECT mcnemar_exact(-1, 1) AS x").contains("expected two counts"));
+    assert_eq!(one("minimum_detectable_difference(0.5, 100)"), minimum_detectable_difference(0.5, 100.0, 0.05, 0.8));
+    assert_eq!(one("minimum_detectable_difference(0.5, 0)"), None);
+}
+
+#[test]
+fn clusters_are_those_of_the_metrics_in_any_order() {
+    use fuseline_metrics::stats::{SmallSample, clustered_standard_error};
+    let values = [(-1.0, "a"), (2.0, "a"), (3.0, "b"), (4.0, "b")];
+    let expected = clustered_standard_error(values, SmallSample::Corrected);
+    for order in ["x", "x DESC", "c, x"] {
+        let rows = "(VALUES (-1.0, 'a'), (2.0, 'a'), (3.0, 'b'), (4.0, 'b'), (NULL, 'c')) AS v(x, c)";
+        let from = format!("FROM (SELECT * FROM {rows} ORDER BY {order})");
+        assert_eq!(column(&format!("SELECT clustered_stderr(x, c) AS s {from}")), [expected]);
+    }
+}
+
+#[test]
+fn corrections_keep_the_rows_where_they_are() {
+    let rows = "(VALUES ('a', 0.01), ('a', 0.04), ('b', 0.04), ('a', NULL), ('a', 0.03)) AS v(task, p)";
+    let of = |call: &str| column(&format!("SELECT {call} OVER (PARTITION BY task) AS q FROM {rows} ORDER BY task, p"));
+    assert_eq!(of("holm(p)"), [Some(0.03), Some(0.06), Some(0.06), None, Some(0.04)]);
+    assert_eq!(of("benjamini_hochberg(p)"), [Some(0.03), Some(0.04), Some(0.04), None, Some(0.04)]);
+    let wrong = said("SELECT holm(p) OVER () AS q FROM (VALUES (1.5)) AS v(p)");
+    assert!(wrong.contains("1.5 is no probability"), "{wrong}");
+}
+
+#[test]
+fn judges_are_understood() {
+    assert_eq!(one("judge_rating('Rating: [[7]]')"), Some(7.0));
+    assert_eq!(one("judge_rating('none')"), None);
+    assert_eq!(one("arena_score(arena_verdict('so: [[B>>A]].'))"), Some(0.0));
+    assert_eq!(one("arena_score(arena_verdict('[[A>B]] or [[B>A]]'))"), None);
+    assert_eq!(one("CASE pair_verdict('[[C]]') WHEN 'C' THEN 0.5 END"), Some(0.5));
+    assert_eq!(one("reward_bench_weight('math-prm')"), Some(984.0));
+    assert_eq!(one("CASE reward_bench_section('hep-go') WHEN 'Reasoning' THEN 1.0 END"), Some(1.0));
+    let text = "'# a' || chr(10) || '- b' || chr(10) || '- **c**'";
+    for (what, n) in [("headers", 1.0), ("list_items", 2.0), ("bold", 1.0)] {
+        assert_eq!(one(&format!("CAST(count_markdown({text}, '{what}') AS DOUBLE)")), Some(n), "{what}");
+    }
+    assert!(said("SELECT count_markdown('a', 'tables') AS x").contains("none of bold, headers, list_items"));
 }
