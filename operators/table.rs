@@ -17,9 +17,13 @@ Makes a paper's table: a query, its pivot, and marks.
 
 Every entry of a pipeline's `tables` is a stage of this operator. Its result
 holds the cells with their marks; `fuseline table` renders it as text,
-Markdown, LaTeX, CSV or JSON.";
-    const EXAMPLE: &'static str = "op: table\nwith:\n  sql: SELECT model, task, value FROM evaluated\n  \
-        pivot: {rows: model, columns: task, value: value, bold: max}\n  caption: Accuracy by skill\n";
+Markdown, LaTeX, HTML, CSV or JSON.
+
+A pivot may mark the best (`bold`, `underline`), differences to a `baseline`, and
+`significance: {p: COLUMN}`, stars for p-values that the query gives, corrected for the
+number of tests in the table by Holm's method unless `correction` says otherwise.";
+    const EXAMPLE: &'static str = "op: table\nwith:\n  sql: SELECT model, task, value, p FROM tested\n  \
+        pivot: {rows: model, columns: task, value: value, bold: max, significance: {p: p}}\n  caption: Accuracy by skill\n";
     type Config = TableSpec;
 
     fn ports(config: &TableSpec) -> Ports {

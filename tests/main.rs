@@ -16,6 +16,7 @@ mod harness;
 mod hub;
 mod incremental;
 mod judge;
+mod judged;
 mod language;
 mod layers;
 mod light;

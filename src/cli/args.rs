@@ -152,7 +152,11 @@ pub enum Verb {
         #[command(flatten)]
         pipeline: Pipeline,
         /// The stage, written as an input is.
-        stage: String,
+        #[arg(required_unless_present = "cell", conflicts_with = "cell")]
+        stage: Option<String>,
+        /// A table's cell instead: what it was made of, down to rows, parameters and files.
+        #[arg(long, num_args = 3, value_names = ["TABLE", "ROW", "COLUMN"])]
+        cell: Vec<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -517,6 +521,8 @@ pub enum TableFormat {
     Md,
     /// LaTeX with booktabs.
     Latex,
+    /// HTML.
+    Html,
     /// CSV.
     Csv,
     /// JSON.

@@ -5,6 +5,7 @@ mod answers;
 mod args;
 mod caller;
 mod care;
+mod cell;
 mod diff;
 mod exit;
 mod export;
@@ -55,7 +56,8 @@ fn dispatch(cli: &Cli) -> anyhow::Result<u8> {
         }
         Verb::Plan { pipeline, wanted, values, json } => plan::plan(location, pipeline, wanted, *values, *json),
         Verb::Check { pipeline, json } => plan::check(pipeline, *json),
-        Verb::Why { pipeline, stage, json } => why::why(location, pipeline, stage, *json),
+        Verb::Why { pipeline, stage: Some(stage), json, .. } => why::why(location, pipeline, stage, *json),
+        Verb::Why { pipeline, stage: None, cell, json } => cell::why(location, pipeline, cell, *json),
         Verb::WhyNot { pipeline, stage, json } => why::why_not(location, pipeline, stage, *json),
         Verb::Diff { before, now, stage, key, tol, limit, json } => {
             let options = diff::Options { keys: key, tolerance: *tol, limit: *limit, json: *json };

@@ -125,7 +125,8 @@ fn in_run(store: &Store, run: &RunEntry, table: &str) -> Result<Contents, StageE
     Ok(Contents::Files(parts.into_values().collect()))
 }
 
-fn part(store: &Store, artifact: &Digest, axes: &BTreeMap<String, String>) -> Result<Part, StageError> {
+/// The files of an artifact, with the axes of the instance that made it.
+pub fn part(store: &Store, artifact: &Digest, axes: &BTreeMap<String, String>) -> Result<Part, StageError> {
     store.verify_artifact(artifact)?;
     let files = store.files(artifact)?;
     Ok(Part { paths: files.into_iter().map(|(_, path)| path).collect(), axes: axes.clone() })

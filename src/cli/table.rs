@@ -84,6 +84,7 @@ pub fn render(
         TableFormat::Text => Format::Text,
         TableFormat::Md => Format::Markdown,
         TableFormat::Latex => Format::Latex,
+        TableFormat::Html => Format::Html,
         TableFormat::Csv => Format::Csv,
         TableFormat::Json => Format::Json,
     };
@@ -94,7 +95,7 @@ pub fn render(
         if let (Some(record), true) = (record, name.is_none_or(|name| name == table)) {
             let mut cells = Cells::from_table(&setting.store.table(&record.outputs[0].artifact)?)?;
             setting.store.take_over(record)?;
-            cells.notes = footnotes(&setting.plan, &setting.store, records, index);
+            cells.notes.extend(footnotes(&setting.plan, &setting.store, records, index));
             if format == Format::Csv {
                 // It has no place for them.
                 cells.notes.iter().for_each(|note| eprintln!("note: {table}: {note}"));

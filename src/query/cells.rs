@@ -32,8 +32,7 @@ pub struct Cells {
     pub digits: Option<u8>,
     /// Numbers are fractions and shown times 100.
     pub percent: bool,
-    /// What stands below the table. It is of how the cells came to be, so whoever shows them adds it; the
-    /// artifact of a table has none.
+    /// What stands below the table: what marks mean. Whoever shows the cells adds what is to be said of how they came to be.
     pub notes: Vec<String>,
 }
 
@@ -59,6 +58,8 @@ pub struct Cell {
     pub bold: bool,
     /// The second best of its column.
     pub underline: bool,
+    /// How significant its difference is, in stars.
+    pub stars: u8,
 }
 
 /// What a cell holds.
@@ -131,14 +132,17 @@ pub struct Shown {
     pub spread: Option<String>,
     /// The difference, with its sign.
     pub difference: Option<String>,
+    /// As many stars as the cell has.
+    pub stars: String,
 }
 
 impl Shown {
-    /// All in one: `71.2 ± 0.4 (+1.3)`.
+    /// All in one: `71.2^** ± 0.4 (+1.3)`. The caret says that stars are raised; a star alone marks the best in plain text.
     pub fn joined(&self) -> String {
         let spread = self.spread.as_ref().map(|spread| format!(" ± {spread}")).unwrap_or_default();
         let difference = self.difference.as_ref().map(|difference| format!(" ({difference})")).unwrap_or_default();
-        format!("{}{spread}{difference}", self.value)
+        let raised = if self.stars.is_empty() { String::new() } else { format!("^{}", self.stars) };
+        format!("{}{raised}{spread}{difference}", self.value)
     }
 }
 
@@ -178,7 +182,7 @@ impl Cells {
             let signed = text.starts_with('-') || text.chars().all(|c| matches!(c, '0' | '.')) || text == "nan";
             if signed { text } else { format!("+{text}") }
         });
-        Shown { value, spread, difference }
+        Shown { value, spread, difference, stars: "*".repeat(usize::from(cell.stars)) }
     }
 
     /// Whether a column holds numbers, and so stands to the right.
@@ -198,6 +202,7 @@ impl Cells {
         lines.extend(self.label.clone().map(|text| single(LABEL, Some(text), None)));
         lines.extend(self.digits.map(|digits| single(DIGITS, None, Some(i64::from(digits)))));
         lines.push(single(PERCENT, None, Some(i64::from(self.percent))));
+        lines.extend(self.notes.iter().map(|note| single(NOTE, Some(note.clone()), None)));
         for (kind, texts) in [(STUB, &self.stubs), (HEADING, &self.headings)] {
             let line = |(column, text): (usize, &String)| Line {
                 column: Some(column as i64),
@@ -229,6 +234,7 @@ impl Cells {
                     difference: cell.difference,
                     bold: Some(cell.bold),
                     underline: Some(cell.underline),
+                    stars: Some(i64::from(cell.stars)).filter(|stars| *stars > 0),
                 });
             }
         }
@@ -250,6 +256,7 @@ impl Cells {
                 CAPTION => cells.caption = text(),
                 LABEL => cells.label = text(),
                 DIGITS => cells.digits = columns.integer("integer", i).and_then(|digits| u8::try_from(digits).ok()),
+                NOTE => cells.notes.push(needed()?),
                 PERCENT => cells.percent = columns.integer("integer", i) == Some(1),
                 STUB => cells.stubs.push(needed()?),
                 HEADING => cells.headings.push(needed()?),
@@ -265,6 +272,7 @@ impl Cells {
                     difference: columns.number("difference", i),
                     bold: columns.truth("bold", i),
                     underline: columns.truth("underline", i),
+                    stars: columns.integer(STARS, i).and_then(|stars| u8::try_from(stars).ok()).unwrap_or(0),
                 }),
                 other => return Err(wrong(&format!("is of kind {other:?}"))),
             }
@@ -284,11 +292,14 @@ const CAPTION: &str = "caption";
 const LABEL: &str = "label";
 const DIGITS: &str = "digits";
 const PERCENT: &str = "percent";
+const NOTE: &str = "note";
 const STUB: &str = "stub";
 const HEADING: &str = "heading";
 const ROW: &str = "row";
 const ROW_LABEL: &str = "row_label";
 const CELL: &str = "cell";
+/// A column that only tables with stars have, so that all others keep their bytes.
+const STARS: &str = "stars";
 
 /// A line of the table that holds a grid.
 #[derive(Default)]
@@ -305,6 +316,7 @@ struct Line {
     difference: Option<f64>,
     bold: Option<bool>,
     underline: Option<bool>,
+    stars: Option<i64>,
 }
 
 fn table_of(lines: &[Line]) -> Result<Table> {
@@ -312,7 +324,7 @@ fn table_of(lines: &[Line]) -> Result<Table> {
     let ints = |of: fn(&Line) -> Option<i64>| Arc::new(lines.iter().map(of).collect::<Int64Array>()) as ArrayRef;
     let floats = |of: fn(&Line) -> Option<f64>| Arc::new(lines.iter().map(of).collect::<Float64Array>()) as ArrayRef;
     let truths = |of: fn(&Line) -> Option<bool>| Arc::new(lines.iter().map(of).collect::<BooleanArray>()) as ArrayRef;
-    let columns = [
+    let mut columns = vec![
         ("kind", texts(|line| Some(line.kind))),
         ("row", ints(|line| line.row)),
         ("column", ints(|line| line.column)),
@@ -326,6 +338,9 @@ fn table_of(lines: &[Line]) -> Result<Table> {
         ("bold", truths(|line| line.bold)),
         ("underline", truths(|line| line.underline)),
     ];
+    if lines.iter().any(|line| line.stars.is_some()) {
+        columns.push((STARS, ints(|line| line.stars)));
+    }
     let columns = columns.into_iter().map(|(name, array)| {
         let field = Field::new(name, array.data_type().clone(), name != "kind");
         (field, array)
@@ -423,6 +438,7 @@ mod tests {
             difference: Some(-0.5),
             bold: true,
             underline: false,
+            stars: 3,
         };
         let text = Cell { content: Content::Text(String::new()), underline: true, ..Cell::default() };
         let int = Cell { content: Content::Integer(i64::MIN), ..Cell::default() };
@@ -434,7 +450,7 @@ mod tests {
             rows: vec![row(["x", ""], vec![number, Cell::default()]), row(["y", "z"], vec![text, int])],
             digits: Some(2),
             percent: true,
-            notes: vec![],
+            notes: vec!["* p < 0.05".to_owned()],
         };
         let table = cells.to_table().unwrap();
         assert_eq!(Cells::from_table(&table).unwrap(), cells);

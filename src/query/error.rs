@@ -124,6 +124,28 @@ pub enum Error {
         /// How many values.
         n: usize,
     },
+    /// A cell has p-values that differ.
+    #[error(
+        "row {row:?}, column {column:?} has the p-values {one} and {other}: give every row of the cell the same one"
+    )]
+    SeveralTests {
+        /// The row's label.
+        row: String,
+        /// The column's heading.
+        column: String,
+        /// A p-value.
+        one: f64,
+        /// Another.
+        other: f64,
+    },
+    /// A p-value is none.
+    #[error("column {column:?} holds {value}, which is no p-value: expected a number from 0 to 1")]
+    NotProbability {
+        /// The column.
+        column: String,
+        /// The value.
+        value: f64,
+    },
     /// A cell that should be a number is not.
     #[error("row {row:?}, column {column:?} is not a number, so {option:?} has no meaning there")]
     NotNumber {
@@ -134,7 +156,7 @@ pub enum Error {
         /// The option that needs numbers.
         option: &'static str,
     },
-    /// A row or column that the pivot names is not there.
+    /// A row or column that the pivot names, or that a cell is asked for by, is not there.
     #[error("{option} {name:?}: no such {what}; {}", choose(nearest, known, "labels"))]
     UnknownLabel {
         /// The option that names it.

@@ -74,6 +74,9 @@ pub struct Pivot {
     /// `(+1.2)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
+    /// Stars behind values whose difference is significant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub significance: Option<Significance>,
     /// What stands behind ± in a cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
@@ -104,6 +107,35 @@ pub enum Spread {
     Stddev,
     /// This column of the query holds it.
     Column(String),
+}
+
+/// Stars: one below 0.05, two below 0.01, three below 0.001, and a note below the table that says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Significance {
+    /// The column of the query that holds each cell's p-value, such as of `mcnemar_p`; null where
+    /// nothing was tested.
+    pub p: String,
+    /// How p-values are corrected for the number of tests in the table.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub correction: Correction,
+}
+
+/// A correction for several tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Correction {
+    /// Holm's: any false star is as rare as with one test.
+    #[default]
+    Holm,
+    /// Benjamini and Hochberg's: the share of false stars is held.
+    BenjaminiHochberg,
+    /// None: the p-values are corrected already, or there is one test.
+    None,
+}
+
+fn is_default(correction: &Correction) -> bool {
+    *correction == Correction::default()
 }
 
 /// One name or several.
@@ -213,6 +245,9 @@ impl Pivot {
             let several = matches!(self.spread, Some(Spread::Column(_))) && self.value.0.len() > 1;
             problems.require(!several, "pivot.spread", || {
                 "one column cannot be the deviation of several; name one value".to_owned()
+            });
+            problems.require(self.significance.is_none() || self.value.0.len() <= 1, "pivot.significance", || {
+                "one column cannot hold the p-values of several; name one value".to_owned()
             });
         }
         problems.require(!self.underline || self.bold.is_some(), "pivot.underline", || {

@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::array::{ArrayRef, RecordBatch};
 use fuseline_contract::Table;
 use fuseline_contract::table::TableError;
+use fuseline_metrics::stats::{benjamini_hochberg, holm};
 
 use crate::cells::{Cell, Cells, Content, MISSING, Row, number, texts};
 use crate::error::{Error, Result, nearest};
 use crate::order::sql_stage;
-use crate::spec::{Best, Pivot, Spread, TableSpec};
+use crate::spec::{Best, Correction, Pivot, Significance, Spread, TableSpec};
 
 /// What joins several labels of a row into one name.
 const JOIN: &str = " / ";
+/// Below the first a corrected p-value has one star, below the second two, below the third three.
+const STARS_BELOW: [f64; 3] = [0.05, 0.01, 0.001];
 
 /// Runs a table's query over the tables that it names, and makes its grid.
 pub fn cells(spec: &TableSpec, tables: Vec<(String, Table)>) -> Result<Cells> {
@@ -32,7 +35,10 @@ pub fn of_result(spec: &TableSpec, result: &Table) -> Result<Cells> {
 }
 
 fn pivoted(pivot: &Pivot, batch: &RecordBatch) -> Result<Cells> {
-    let mut cells = grid(pivot, batch)?;
+    let (mut cells, p_values) = grid(pivot, batch)?;
+    if let Some(significance) = &pivot.significance {
+        add_stars(&mut cells, significance, &p_values)?;
+    }
     if let Some(heading) = &pivot.average {
         add_average(&mut cells, heading)?;
     }
@@ -76,8 +82,11 @@ impl<T: Clone + Eq + std::hash::Hash> Axis<T> {
     }
 }
 
-/// The rows and columns with their contents and deviations, nothing more.
-fn grid(pivot: &Pivot, batch: &RecordBatch) -> Result<Cells> {
+/// p-values by row and column of the grid.
+type PValues = BTreeMap<(usize, usize), f64>;
+
+/// The rows and columns with their contents and deviations, and the p-values behind them.
+fn grid(pivot: &Pivot, batch: &RecordBatch) -> Result<(Cells, PValues)> {
     let stubs = &pivot.rows.0;
     let label_columns = stubs.iter().map(|name| texts(column(batch, name)?)).collect::<Result<Vec<_>>>()?;
     let heads = pivot.columns.as_ref().map(|name| texts(column(batch, name)?)).transpose()?;
@@ -87,6 +96,12 @@ fn grid(pivot: &Pivot, batch: &RecordBatch) -> Result<Cells> {
         Some(Spread::Column(name)) => Some(Content::of_array(column(batch, name)?)?),
         Some(Spread::Stddev) | None => None,
     };
+
+    let tested = match &pivot.significance {
+        Some(significance) => Some(Content::of_array(column(batch, &significance.p)?)?),
+        None => None,
+    };
+    let mut p_values = PValues::new();
 
     let mut rows = Axis::new(ordered_rows(pivot)?);
     let mut columns = Axis::new(pivot.column_order.iter().cloned());
@@ -105,7 +120,16 @@ fn grid(pivot: &Pivot, batch: &RecordBatch) -> Result<Cells> {
         for (name, values) in pivot.value.0.iter().zip(&values) {
             let heading = heads.as_ref().map_or_else(|| name.clone(), |heads| text(&heads[i]));
             let spread = spreads.as_ref().and_then(|spreads| spreads[i].number());
-            found.entry((row, columns.position(heading))).or_default().push((values[i].clone(), spread));
+            let place = (row, columns.position(heading));
+            if let Some(p) = tested.as_ref().and_then(|tested| tested[i].number()) {
+                // Values of one cell, such as those of several seeds, are tested together.
+                let first = *p_values.entry(place).or_insert(p);
+                if first.to_bits() != p.to_bits() {
+                    let (row, column) = (rows.items[row].join(JOIN), columns.items[place.1].clone());
+                    return Err(Error::SeveralTests { row, column, one: first, other: p });
+                }
+            }
+            found.entry(place).or_default().push((values[i].clone(), spread));
         }
     }
 
@@ -126,7 +150,27 @@ fn grid(pivot: &Pivot, batch: &RecordBatch) -> Result<Cells> {
         }
         cells.rows.push(row);
     }
-    Ok(cells)
+    Ok((cells, p_values))
+}
+
+/// Stars for corrected p-values, and a note of what they mean.
+fn add_stars(cells: &mut Cells, significance: &Significance, p_values: &PValues) -> Result<()> {
+    let given: Vec<f64> = p_values.values().copied().collect();
+    if let Some(p) = given.iter().find(|p| !(0.0..=1.0).contains(*p)) {
+        return Err(Error::NotProbability { column: significance.p.clone(), value: *p });
+    }
+    let (corrected, how) = match significance.correction {
+        Correction::Holm => (holm(&given), "corrected by Holm's method"),
+        Correction::BenjaminiHochberg => (benjamini_hochberg(&given), "corrected by Benjamini and Hochberg's method"),
+        Correction::None => (given.clone(), "not corrected"),
+    };
+    for ((row, column), p) in p_values.keys().zip(corrected) {
+        cells.rows[*row].cells[*column].stars = STARS_BELOW.iter().filter(|bound| p < **bound).count() as u8;
+    }
+    let [one, two, three] = STARS_BELOW;
+    let tests = if given.len() == 1 { "1 test".to_owned() } else { format!("{} tests", given.len()) };
+    cells.notes.push(format!("* p < {one}, ** p < {two}, *** p < {three}; {tests}, {how}"));
+    Ok(())
 }
 
 /// The rows whose order was given, as lists of labels.
@@ -248,6 +292,57 @@ fn rounded(cells: &Cells, cell: &Cell) -> Option<f64> {
         Content::Integer(_) => Some(value),
         _ => number(value * if cells.percent { 100.0 } else { 1.0 }, cells.digits).parse().ok(),
     }
+}
+
+/// What is behind a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Behind {
+    /// The cell as shown.
+    pub text: String,
+    /// The rows of the table's query that it was made of.
+    pub rows: Table,
+    /// The columns of the query that label the cell, with their values.
+    pub labels: Vec<(String, String)>,
+}
+
+/// The rows of a query's result behind the cell of a row (its labels, joined by ` / `) and a column (its heading). In a column of
+/// means these are all rows of the row. A table without a pivot has no labels: the value in its first column counts as one, or
+/// the row's number, from one.
+pub fn behind(spec: &TableSpec, cells: &Cells, result: &Table, row: &str, column: &str) -> Result<Behind> {
+    let batch = result.one_batch()?;
+    let heading = cells.headings.iter().position(|heading| heading == column);
+    let heading = heading.ok_or_else(|| unknown("cell", "column", column, cells.headings.clone()))?;
+    let Some(pivot) = &spec.pivot else {
+        let names: Vec<String> = cells
+            .rows
+            .iter()
+            .map(|row| row.cells.first().map_or_else(String::new, |c| cells.shown(c).joined()))
+            .collect();
+        let number = row.parse().ok().filter(|number| (1..=names.len()).contains(number));
+        let place = names.iter().position(|name| name == row).or(number.map(|number| number - 1));
+        let place = place.ok_or_else(|| unknown("cell", "row", row, names.clone()))?;
+        let labels = vec![(cells.headings[0].clone(), names[place].clone())];
+        let text = cells.shown(&cells.rows[place].cells[heading]).joined();
+        return Ok(Behind { text, rows: result.take(&[place])?, labels });
+    };
+    let names: Vec<String> = cells.rows.iter().map(|row| row.labels.join(JOIN)).collect();
+    let place = names.iter().position(|name| name == row).ok_or_else(|| unknown("cell", "row", row, names.clone()))?;
+    let wanted = &cells.rows[place].labels;
+    let mut labels: Vec<(String, String)> = pivot.rows.0.iter().cloned().zip(wanted.iter().cloned()).collect();
+    let mut tests: Vec<(Vec<Option<String>>, &str)> = Vec::new();
+    for (name, label) in pivot.rows.0.iter().zip(wanted) {
+        tests.push((texts(self::column(&batch, name)?)?, label));
+    }
+    // The column of means stands behind those of the query.
+    let is_average = pivot.average.is_some() && heading + 1 == cells.headings.len();
+    if let Some(name) = pivot.columns.as_ref().filter(|_| !is_average) {
+        tests.push((texts(self::column(&batch, name)?)?, column));
+        labels.push((name.clone(), column.to_owned()));
+    }
+    let matches = |i: &usize| tests.iter().all(|(values, label)| values[*i].as_deref().unwrap_or(MISSING) == *label);
+    let rows: Vec<usize> = (0..batch.num_rows()).filter(matches).collect();
+    let text = cells.shown(&cells.rows[place].cells[heading]).joined();
+    Ok(Behind { text, rows: result.take(&rows)?, labels })
 }
 
 #[cfg(test)]

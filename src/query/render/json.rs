@@ -29,6 +29,9 @@ pub fn render(cells: &Cells) -> String {
                     out[name] = json!(number);
                 }
             }
+            if cell.stars > 0 {
+                out["stars"] = json!(cell.stars);
+            }
             for (name, mark) in [("bold", cell.bold), ("underline", cell.underline)] {
                 if mark {
                     out[name] = json!(true);

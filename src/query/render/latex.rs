@@ -39,6 +39,9 @@ fn marked(cells: &Cells, cell: &Cell) -> String {
     } else if cell.underline {
         text = format!("\\underline{{{text}}}");
     }
+    if !shown.stars.is_empty() {
+        text.push_str(&format!("$^{{{}}}$", shown.stars));
+    }
     if let Some(spread) = shown.spread {
         text.push_str(&format!(" $\\pm$ {}", signed(&spread)));
     }

@@ -31,6 +31,9 @@ fn marked(cells: &Cells, cell: &Cell) -> String {
     } else if cell.underline {
         shown.value = format!("<u>{}</u>", shown.value);
     }
+    if !shown.stars.is_empty() {
+        shown.value.push_str(&format!("<sup>{}</sup>", escaped(&std::mem::take(&mut shown.stars))));
+    }
     shown.joined()
 }
 

@@ -3,6 +3,7 @@
 //! given.
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod latex;
 pub mod markdown;
@@ -28,6 +29,8 @@ pub enum Format {
     Markdown,
     /// A LaTeX table with booktabs.
     Latex,
+    /// An HTML table.
+    Html,
     /// RFC 4180.
     Csv,
     /// JSON.
@@ -36,7 +39,7 @@ pub enum Format {
 
 impl Format {
     /// The words of the command line.
-    pub const NAMES: [&str; 5] = ["text", "md", "latex", "csv", "json"];
+    pub const NAMES: [&str; 6] = ["text", "md", "latex", "html", "csv", "json"];
 }
 
 impl FromStr for Format {
@@ -47,6 +50,7 @@ impl FromStr for Format {
             "text" => Ok(Self::Text),
             "md" | "markdown" => Ok(Self::Markdown),
             "latex" | "tex" => Ok(Self::Latex),
+            "html" => Ok(Self::Html),
             "csv" => Ok(Self::Csv),
             "json" => Ok(Self::Json),
             other => Err(format!("{other:?} is not one of {}", Self::NAMES.join(", "))),
@@ -60,6 +64,7 @@ pub fn cells(cells: &Cells, format: Format, style: &Style) -> String {
         Format::Text => text::render(cells, style),
         Format::Markdown => markdown::render(cells),
         Format::Latex => latex::render(cells),
+        Format::Html => html::render(cells),
         Format::Csv => csv::render(cells),
         Format::Json => json::render(cells),
     }

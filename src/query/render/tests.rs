@@ -128,6 +128,36 @@ fn latex_compiles() {
 }
 
 #[test]
+fn html_is_escaped() {
+    let notes = vec!["a < b".to_owned()];
+    assert_eq!(
+        cells(&Cells { notes, ..grid() }, Format::Html, &Style::default()),
+        "<figure>\n<table>\n<caption>Accuracy in %, 50 &amp; more</caption>\n<thead>\n\
+         <tr><th scope=\"col\">model</th><th scope=\"col\" style=\"text-align: right\">gsm8k</th>\
+         <th scope=\"col\" style=\"text-align: right\">n</th><th scope=\"col\">note</th></tr>\n</thead>\n<tbody>\n\
+         <tr><th scope=\"row\">a_b|c</th><td style=\"text-align: right\"><strong>0.7</strong> ± 0.0 (0.0)</td>\
+         <td style=\"text-align: right\">3</td><td>x, &quot;y&quot;<br>&lt;z&gt;</td></tr>\n\
+         <tr><th scope=\"row\">d</th><td style=\"text-align: right\"><u>-0.1</u></td>\
+         <td style=\"text-align: right\">–</td><td>–</td></tr>\n</tbody>\n</table>\n<p>Note: a &lt; b</p>\n</figure>\n"
+    );
+}
+
+#[test]
+fn stars_are_raised() {
+    let mut starred = grid();
+    starred.rows[0].cells[0].stars = 2;
+    let shown = |format| cells(&starred, format, &Style::default());
+    assert!(shown(Format::Text).contains("0.7^** ± 0.0 (0.0)*"), "{}", shown(Format::Text));
+    assert!(shown(Format::Markdown).contains("**0.7**<sup>\\*\\*</sup> ± 0.0"), "{}", shown(Format::Markdown));
+    assert!(shown(Format::Latex).contains("\\textbf{0.7}$^{**}$ $\\pm$ 0.0"), "{}", shown(Format::Latex));
+    assert!(shown(Format::Html).contains("<strong>0.7</strong><sup>**</sup> ± 0.0"), "{}", shown(Format::Html));
+    assert!(shown(Format::Csv).contains("0.7^** ± 0.0"), "{}", shown(Format::Csv));
+    let json: serde_json::Value = serde_json::from_str(&shown(Format::Json)).unwrap();
+    assert_eq!(json["rows"][0]["cells"]["gsm8k"]["stars"], 2);
+    assert!(json["rows"][1]["cells"]["gsm8k"].get("stars").is_none());
+}
+
+#[test]
 fn csv_is_rfc_4180() {
     assert_eq!(
         shown(Format::Csv),
@@ -192,7 +222,8 @@ fn formats_have_names() {
     for name in Format::NAMES {
         assert!(name.parse::<Format>().is_ok());
     }
-    assert_eq!("html".parse::<Format>().expect_err("unknown"), "\"html\" is not one of text, md, latex, csv, json");
+    let said = "odt".parse::<Format>().expect_err("unknown");
+    assert_eq!(said, "\"odt\" is not one of text, md, latex, html, csv, json");
 }
 
 #[test]

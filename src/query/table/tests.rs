@@ -157,3 +157,57 @@ fn without_a_pivot_the_result_is_shown_as_it_is() {
         ]
     );
 }
+
+#[test]
+fn stars_are_for_differences_that_hold_among_all_tests() {
+    // Three tests: 0.0003 · 3 = 0.0009, 0.02 · 2 = 0.04, 0.04 · 1 is raised to 0.04.
+    let tested = ["sft math 1 0.0003", "sft code 1 0.04", "wrpo math 1 0.02", "wrpo code 1 -", "base math 1 -"];
+    let mut pivot = json!({"rows": "model", "columns": "task", "value": "n", "significance": {"p": "value"}});
+    let all = text(pivot.clone(), &tested);
+    let note = "note: * p < 0.05, ** p < 0.01, *** p < 0.001; 3 tests, corrected by Holm's method";
+    assert_eq!(
+        lines(&all),
+        [
+            "model   math  code",
+            "-----  -----  ----",
+            "sft    0^***   1^*",
+            "wrpo     2^*     3",
+            "base       4     –",
+            "",
+            note
+        ]
+    );
+    pivot["significance"]["correction"] = json!("benjamini_hochberg");
+    assert!(text(pivot.clone(), &tested).contains("0^***"));
+    pivot["significance"]["correction"] = json!("none");
+    assert!(text(pivot.clone(), &tested[..2]).contains("2 tests, not corrected"));
+    let said = message(pivot, &["sft math 1 1.5"]);
+    assert_eq!(said, "column \"value\" holds 1.5, which is no p-value: expected a number from 0 to 1");
+    let seeds =
+        json!({"rows": "model", "columns": "task", "value": "n", "spread": "stddev", "significance": {"p": "value"}});
+    assert!(text(seeds.clone(), &["a math 1 0.01", "a math 2 0.01"]).contains("0.500^* ± 0.707"));
+    let said = message(seeds, &["a math 1 0.01", "a math 2 0.02"]);
+    assert!(said.contains("the p-values 0.01 and 0.02: give every row of the cell the same one"), "{said}");
+}
+
+#[test]
+fn behind_a_cell_are_the_rows_that_it_was_made_of() {
+    let tables = result(&["a math 1 0.1", "a math 2 0.3", "a code 1 0.5", "b math 1 0.7", "b code 1 -"]);
+    let pivot = json!({"rows": "model", "columns": "task", "value": "value", "spread": "stddev", "average": true});
+    let spec = spec(pivot);
+    let grid = cells(&spec, tables.clone()).unwrap();
+    let of = |row: &str, column: &str| behind(&spec, &grid, &tables[0].1, row, column);
+    let found = of("a", "math").unwrap();
+    assert_eq!((found.text.as_str(), found.rows.n_rows()), ("0.200 ± 0.141", 2));
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(found.labels, [label("model", "a"), label("task", "math")]);
+    let mean = of("a", "Average").unwrap();
+    assert_eq!((mean.rows.n_rows(), mean.labels), (3, vec![label("model", "a")]));
+    assert_eq!(of("a", "maths").unwrap_err().to_string(), "cell \"maths\": no such column; did you mean \"math\"?");
+    assert!(of("c", "math").unwrap_err().to_string().starts_with("cell \"c\": no such row"));
+
+    let plain: TableSpec = serde_json::from_value(json!({"sql": "SELECT * FROM evaluated"})).unwrap();
+    let grid = of_result(&plain, &tables[0].1).unwrap();
+    let of = |row: &str| behind(&plain, &grid, &tables[0].1, row, "value").unwrap();
+    assert_eq!((of("4").text, of("b").text, of("b").labels), ("0.7".into(), "0.7".into(), vec![label("model", "b")]));
+}
