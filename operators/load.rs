@@ -330,6 +330,9 @@ mod tests {
         assert_eq!(of_split(&flat, "test", None).expect("found"), ["test.jsonl.gz"]);
         let folders = ["data/test/0.parquet", "data/test/1.parquet", "data/train/0.parquet"];
         assert_eq!(of_split(&folders, "test", None).expect("found").len(), 2);
+    }
+
+    #[test]
     fn values_of_several_kinds_are_texts() {
         let (_folder, path) = file("a.jsonl", "{\"n\": 1, \"pairs\": [[\"m\", -0.5]]}\n{\"n\": 2, \"pairs\": null}\n");
         let batch = read(&path).expect("read").one_batch().expect("a batch");

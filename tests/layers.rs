@@ -98,8 +98,10 @@ const MODULES: &[(&str, &[&str])] = &[
             "train",
         ],
     ),
-    ("src/metrics", &["rng", "error", "sandbox", "text", "code", "ifeval", "verify", "tasks", "selection", "stats"]),
-    ("src/metrics", &["rng", "error", "text", "verify", "tasks", "selection", "stats", "judged"]),
+    (
+        "src/metrics",
+        &["rng", "error", "sandbox", "text", "code", "ifeval", "verify", "tasks", "selection", "stats", "judged"],
+    ),
     (
         "src/query",
         &[

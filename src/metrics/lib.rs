@@ -8,12 +8,10 @@
 //! * [`ifeval`]: whether a response follows instructions that can be checked.
 //! * [`selection`]: which answers become SFT rows, preference pairs and
 //!   triples, and why the others do not.
-//! * [`stats`]: means with their deviations.
 //! * [`text`]: how alike two texts are; their sentences, words and language.
 //! * [`sandbox`]: runs programs that nobody has read.
 //! * [`judged`]: benchmarks that a judge decides: verdicts, win rates, ratings.
 //! * [`stats`]: means with their deviations, intervals and tests.
-//! * [`text`]: how alike two texts are.
 //! * [`rng`]: the random numbers all of these use; the seed is an argument.
 //!
 //! Nothing here knows tensors, tables, files, the network or a clock, the sandbox
