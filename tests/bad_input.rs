@@ -240,8 +240,8 @@ fn wrong_type() {
 fn a_row_type_that_does_not_fit() {
     refused(
         &edited("model: model}", "model: prompts}"),
-        "error: p.yaml:12:39: \"prompts\" does not fit the input \"model\": a table of Prompt rows is not a model\n  \
-         help: it takes a model",
+        "error: p.yaml:12:39: \"prompts\" does not fit the input \"model\": a table of Prompt rows is not a model or \
+         an endpoint\n  help: it takes a model or an endpoint",
     );
     refused(
         &edited("tables:", "  graded: {op: evaluate, inputs: {responses: answers}}\ntables:"),
