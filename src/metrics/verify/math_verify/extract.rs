@@ -287,11 +287,13 @@ fn environment(text: &str, at: usize, boxed: bool) -> Option<(Range<usize>, usiz
     if rest.starts_with("\\(") {
         return if unescaped { between("\\(", "\\)", true) } else { None };
     }
-    if rest.starts_with(char::is_whitespace) && rest[1..].starts_with('[') {
-        let inside = &rest[2..];
+    // A space may be of several bytes.
+    let bracketed = rest.strip_prefix(char::is_whitespace).and_then(|after| after.strip_prefix('['));
+    if let Some(inside) = bracketed {
         let length = inside.find([']', '[', '\n']).filter(|end| *end > 0 && inside[*end..].starts_with(']'))?;
-        let ends = inside[length + 1..].starts_with(char::is_whitespace);
-        return (ends && !boxed).then(|| (at + 2..at + 2 + length, at + 2 + length + 2));
+        let space = inside[length + 1..].chars().next().filter(|c| c.is_whitespace() && !boxed)?;
+        let start = at + rest.len() - inside.len();
+        return Some((start..start + length, start + length + 1 + space.len_utf8()));
     }
     let fraction = FRACTION.find(rest).filter(|_| !boxed)?;
     Some((at..at + fraction.end(), at + fraction.end()))

@@ -20,6 +20,12 @@ fn answers_are_looked_for_by_rank() {
 }
 
 #[test]
+fn spaces_of_several_bytes_are_spaces() {
+    assert_eq!(extracted("answer is \u{2000}"), "");
+    assert_eq!(extracted("the answer is\u{2003}[7]\u{2003}so"), extracted("the answer is [7] so"));
+}
+
+#[test]
 fn units_fonts_and_boxes_do_not_count() {
     assert_eq!(extracted(r"\boxed{12 \text{ cm}^2}"), "12");
     assert_eq!(extracted(r"\boxed{18\ \mathrm{dollars}}"), "18");
