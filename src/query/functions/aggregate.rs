@@ -1,4 +1,5 @@
-//! Figures of many rows: rates of wins, how sure a mean is, and whether two models differ on the same rows.
+//! Figures of many rows: rates of wins, how sure a mean is, whether two models differ on the same rows, votes, BLEU of a
+//! corpus.
 //!
 //! Nothing that is resampled or clustered depends on the order in which rows come: values are sorted first.
 
@@ -14,6 +15,9 @@ use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, TypeSignature, Volatility};
 use datafusion::physical_expr::expressions::Literal;
 use fuseline_metrics::stats::{SmallSample, clustered_standard_error};
+
+use super::choice::Majority;
+use super::overlap::{CorpusBleu, N_COUNTS};
 
 /// A figure of sorted values, or of the sorted differences of two columns, by a seed; none of no values.
 pub(super) type Figure = fn(&[f64], u64) -> std::result::Result<Option<f64>, String>;
@@ -31,6 +35,12 @@ pub(super) enum Of {
     Pairs(Figure),
     /// `clustered_stderr(x, cluster)`.
     Clustered,
+    /// `corpus_bleu(text, reference)`.
+    CorpusBleu,
+    /// `majority(answer)`.
+    Majority,
+    /// `weighted_majority(answer, weight)`.
+    WeightedMajority,
 }
 
 /// A function of many rows.
@@ -53,6 +63,9 @@ impl Aggregate {
                 &[&[Boolean, Boolean], &[Float64, Float64], &[Boolean, Boolean, Int64], &[Float64, Float64, Int64]]
             }
             Of::Clustered => &[&[Float64, Utf8]],
+            Of::CorpusBleu => &[&[Utf8, Utf8]],
+            Of::Majority => &[&[Utf8]],
+            Of::WeightedMajority => &[&[Utf8, Float64]],
         };
         let forms = forms.iter().map(|types| TypeSignature::Exact(types.to_vec())).collect();
         Self { name, of, signature: Signature::one_of(forms, Volatility::Immutable) }
@@ -84,7 +97,10 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
+        Ok(match self.of {
+            Of::Majority | Of::WeightedMajority => DataType::Utf8,
+            _ => DataType::Float64,
+        })
     }
 
     fn state_fields(&self, arguments: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -94,9 +110,14 @@ impl AggregateUDFImpl for Aggregate {
             Of::StandardError => numbers.to_vec(),
             Of::Values(_) | Of::Pairs(_) => vec![("values", list_of(DataType::Float64))],
             Of::Clustered => vec![("values", list_of(DataType::Float64)), ("clusters", list_of(DataType::Utf8))],
+            Of::Majority | Of::WeightedMajority => {
+                vec![("answers", list_of(DataType::Utf8)), ("weights", list_of(DataType::Float64))]
+            }
+            Of::CorpusBleu => vec![("count", DataType::UInt64); N_COUNTS],
         };
-        let name = |part: &str| format!("{}[{part}]", arguments.name);
-        Ok(fields.into_iter().map(|(part, kind)| Arc::new(Field::new(name(part), kind, true))).collect())
+        let name = |place: usize, part: &str| format!("{}[{part}{place}]", arguments.name);
+        let fields = fields.into_iter().enumerate();
+        Ok(fields.map(|(place, (part, kind))| Arc::new(Field::new(name(place, part), kind, true))).collect())
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -109,6 +130,8 @@ impl AggregateUDFImpl for Aggregate {
             Of::Values(figure) => Box::new(Values::new(self.name, figure, seed(self.name, 1, &arguments)?)),
             Of::Pairs(figure) => Box::new(Values::new(self.name, figure, seed(self.name, 2, &arguments)?)),
             Of::Clustered => Box::new(Clustered::default()),
+            Of::CorpusBleu => Box::new(CorpusBleu::default()),
+            Of::Majority | Of::WeightedMajority => Box::new(Majority::default()),
         })
     }
 

@@ -5,8 +5,10 @@
 //! the texts and counts mean.
 
 mod aggregate;
+mod choice;
 mod interval;
 mod judged;
+mod overlap;
 mod resample;
 mod scalar;
 mod text;
@@ -80,6 +82,11 @@ pub const ALL: &[Function] = &[
         "p-values corrected so that the rate of false discoveries is held, over the rows of OVER (…)",
         benjamini_hochberg,
     ),
+    scalar(
+        "best_choice(scores)",
+        "place of the greatest of a list of numbers from zero, the first of equals; NULL for an empty list or one with a NULL",
+        choice::best_choice,
+    ),
     aggregate(
         "bootstrap_mean_high(x[, seed])",
         "upper end of the 95 % percentile bootstrap interval of the mean, 1000 resamples",
@@ -105,6 +112,11 @@ pub const ALL: &[Function] = &[
         "standard error of the mean where rows of a cluster are alike; NULL for fewer than two clusters",
         Of::Clustered,
     ),
+    aggregate(
+        "corpus_bleu(text, reference)",
+        "BLEU of all rows together, 0 to 100, as sacrebleu computes it by default; rows with a NULL are left out",
+        Of::CorpusBleu,
+    ),
     scalar("cosine_similarity(a, b)", "cosine of the angle between two lists of numbers of one length", vector::cosine),
     scalar(
         "count_markdown(text, what)",
@@ -117,6 +129,11 @@ pub const ALL: &[Function] = &[
         "extract_answer(text[, method])",
         "the answer that `verify` finds in a text by this method, `numeric` if none is given; NULL where there is none",
         text::extract_answer,
+    ),
+    scalar(
+        "find_entities(text, values, rules)",
+        "which of a list of values a response names, by the rules of Entity-F1 for `camrest`, `smd` or `multiwoz`",
+        overlap::find_entities,
     ),
     scalar(
         "hash_fraction(text)",
@@ -132,6 +149,11 @@ pub const ALL: &[Function] = &[
         "judge_rating(text)",
         "the number that a judge's text has in [[ ]], or else in [ ]; NULL where there is none",
         judged::judge_rating,
+    ),
+    aggregate(
+        "majority(answer)",
+        "the most frequent value, of equals the first in the order of bytes; rows with a NULL are left out",
+        Of::Majority,
     ),
     scalar(
         "mcnemar_corrected(b, c)",
@@ -171,6 +193,7 @@ pub const ALL: &[Function] = &[
         "two-sided p-value of the mean of a - b, 10,000 resamples of rows",
         Of::Pairs(resample::paired_p),
     ),
+    scalar("pass_at_k(n, c, k)", "unbiased estimate that one of k answers passes, when c of n did", choice::pass_at_k),
     scalar(
         "reward_bench_section(subset)",
         "the section of a subset of RewardBench: Chat, Chat Hard, Safety or Reasoning; NULL for another",
@@ -181,6 +204,18 @@ pub const ALL: &[Function] = &[
         "how many prompts a subset of RewardBench counts for in its section; NULL for another",
         judged::reward_bench_weight,
     ),
+    scalar(
+        "rouge_1(text, reference)",
+        "ROUGE-1 as a harmonic mean, 0 to 1, as rouge_score computes it",
+        overlap::rouge_1,
+    ),
+    scalar("rouge_2(text, reference)", "ROUGE-2, likewise", overlap::rouge_2),
+    scalar("rouge_l(text, reference)", "ROUGE-L, likewise, of the whole text as one sentence", overlap::rouge_l),
+    scalar(
+        "sentence_bleu(text, reference)",
+        "BLEU of one text, 0 to 100, as sacrebleu's sentence_bleu",
+        overlap::sentence_bleu,
+    ),
     aggregate(
         "sign_flip_p(a, b[, seed])",
         "two-sided p-value of the sign-flip permutation test of a - b, 10,000 flips, or all where few rows differ",
@@ -190,6 +225,11 @@ pub const ALL: &[Function] = &[
         "stderr_mean(x)",
         "standard error of the mean, s / sqrt(n); NULL for fewer than two values",
         Of::StandardError,
+    ),
+    aggregate(
+        "weighted_majority(answer, weight)",
+        "the value with the greatest sum of weights, of equals the first in the order of bytes; rows with a NULL are left out",
+        Of::WeightedMajority,
     ),
     scalar("wilson_high(k, n)", "upper end of Wilson's 95 % interval of the rate k / n", interval::wilson_high),
     scalar("wilson_low(k, n)", "lower end of Wilson's 95 % interval of the rate k / n", interval::wilson_low),

@@ -49,7 +49,7 @@ fn said(sql: &str) -> String {
 fn the_list_is_sorted_and_says_what_each_gives() {
     assert!(ALL.is_sorted_by_key(|function| function.call));
     assert!(ALL.iter().all(|function| !function.doc.is_empty() && function.call.ends_with(')')));
-    assert_eq!(ALL.iter().filter(|function| function.is_aggregate()).count(), 10);
+    assert_eq!(ALL.iter().filter(|function| function.is_aggregate()).count(), 13);
 }
 
 #[test]
@@ -223,4 +223,73 @@ fn judges_are_understood() {
         assert_eq!(one(&format!("CAST(count_markdown({text}, '{what}') AS DOUBLE)")), Some(n), "{what}");
     }
     assert!(said("SELECT count_markdown('a', 'tables') AS x").contains("none of bold, headers, list_items"));
+}
+
+#[test]
+fn estimates_of_passing_are_exact_and_bounded() {
+    assert!((one("pass_at_k(5, 2, 2)").expect("a number") - 0.7).abs() < 1e-12);
+    assert_eq!([one("pass_at_k(3, 3, 1)"), one("pass_at_k(3, NULL, 1)")], [Some(1.0), None]);
+    for wrong in ["pass_at_k(2, 1, 3)", "pass_at_k(2, 3, 1)", "pass_at_k(2, -1, 1)", "pass_at_k(2, 1, 0)"] {
+        assert!(said(&format!("SELECT {wrong}")).contains("expected 0 <= c <= n and 1 <= k <= n"), "{wrong}");
+    }
+}
+
+#[test]
+fn the_best_choice_is_the_first_of_the_greatest() {
+    let best = |list: &str| one(&format!("CAST(best_choice({list}) AS DOUBLE)"));
+    assert_eq!(best("make_array(-3.5, -1.25, -1.25, -9)"), Some(1.0));
+    assert_eq!([best("make_array(2)"), best("make_array(1, NULL)")], [Some(0.0), None]);
+    assert_eq!(
+        column("SELECT CAST(best_choice(v) AS DOUBLE) FROM t ORDER BY k DESC, n DESC, text"),
+        [Some(1.0), None, Some(0.0), Some(0.0)]
+    );
+    assert!(said("SELECT best_choice('a')").contains("best_choice: Utf8 is no list of numbers"));
+}
+
+#[test]
+fn votes_are_counted_and_weighed() {
+    let text = |sql: &str| {
+        let table = session().sql(sql).expect(sql);
+        let batch = table.one_batch().unwrap();
+        batch.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let votes = "(VALUES ('b', 1.0), ('a', 0.5), ('b', 0.25), ('a', 0.25), ('c', 9.0), (NULL, 99.0), ('c', NULL)) AS v(answer, weight)";
+    assert_eq!(text(&format!("SELECT majority(answer) FROM {votes} WHERE answer <> 'c'")), [Some("a".into())]);
+    assert_eq!(text(&format!("SELECT weighted_majority(answer, weight) FROM {votes}")), [Some("c".into())]);
+    assert_eq!(text(&format!("SELECT majority(answer) FROM {votes} WHERE answer IS NULL")), [None]);
+    // Over batches of a row and two threads.
+    assert_eq!(text("SELECT majority(text) FROM t WHERE text <> ''"), [Some("größer".into())]);
+    assert!(said("SELECT weighted_majority('a', CAST('NaN' AS DOUBLE))").contains("is NaN"));
+}
+
+#[test]
+fn overlap_is_that_of_the_metrics() {
+    use fuseline_metrics::text::{BleuCounts, rouge_l, rouge_n};
+    let (a, b) = ("the cat sat on the mat today", "the cat sat on a mat");
+    assert_eq!(one(&format!("rouge_1('{a}', '{b}')")), Some(rouge_n(a, b, 1)));
+    assert_eq!(one(&format!("rouge_2('{a}', '{b}')")), Some(rouge_n(a, b, 2)));
+    assert_eq!(one(&format!("rouge_l('{a}', '{b}')")), Some(rouge_l(a, b)));
+    assert_eq!(one(&format!("sentence_bleu('{a}', '{b}')")), Some(BleuCounts::of(a, b).sentence()));
+    assert_eq!(one("sentence_bleu(NULL, 'a')"), None);
+    let mut counts = BleuCounts::of(a, b);
+    counts.add(&BleuCounts::of("gsm8k/0000", "gsm8k/0001"));
+    let rows = format!("(VALUES ('{a}', '{b}'), ('gsm8k/0000', 'gsm8k/0001'), (NULL, 'x')) AS r(t, u)");
+    assert_eq!(column(&format!("SELECT corpus_bleu(t, u) FROM {rows}")), [Some(counts.corpus())]);
+    assert!(column("SELECT corpus_bleu(text, text) FROM t")[0].expect("rows") > 0.0);
+    assert_eq!(column("SELECT corpus_bleu(text, text) FROM t WHERE text IS NULL"), [None]);
+}
+
+#[test]
+fn entity_f1_is_a_query() {
+    // North is in both, cheap only here, the restaurant only there: F1 is 2 / (2 + 1 + 1). A reference without a value is left out.
+    let sql = "SELECT 2.0 * sum(hits) / sum(2 * hits + extra + missed) AS f1 FROM (
+                 SELECT cardinality(array_intersect(p, r)) AS hits, cardinality(array_except(p, r)) AS extra,
+                        cardinality(array_except(r, p)) AS missed
+                 FROM (SELECT find_entities(t, make_array('north', 'pizza hut', 'cheap'), 'camrest') AS p,
+                              find_entities(u, make_array('north', 'pizza hut', 'cheap'), 'camrest') AS r
+                       FROM (VALUES ('a cheap place north', 'Pizza Hut is north'), ('cheap', 'bye')) AS v(t, u))
+                 WHERE cardinality(r) > 0)";
+    assert_eq!(column(sql), [Some(0.5)]);
+    let wrong = said("SELECT find_entities('a', make_array('a'), 'woz')");
+    assert!(wrong.contains("the rules are camrest, smd, multiwoz"), "{wrong}");
 }

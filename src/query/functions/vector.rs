@@ -13,7 +13,7 @@ use super::scalar::Scalar;
 /// `cosine_similarity(a, b)`.
 pub(super) fn cosine(name: &'static str) -> Scalar {
     Scalar::of_any(name, 2, DataType::Float64, |arrays| {
-        let (left, right) = (lists(&arrays[0])?, lists(&arrays[1])?);
+        let (left, right) = (lists("cosine_similarity", &arrays[0])?, lists("cosine_similarity", &arrays[1])?);
         let (left, right) = (left.as_list::<i32>(), right.as_list::<i32>());
         let cosines = left.iter().zip(right.iter()).map(|pair| match pair {
             (Some(a), Some(b)) => of_lists(&a, &b),
@@ -24,7 +24,7 @@ pub(super) fn cosine(name: &'static str) -> Scalar {
 }
 
 /// Brings a column to lists of `Float64`.
-fn lists(array: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn lists(function: &str, array: &ArrayRef) -> Result<ArrayRef> {
     let wanted = DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)));
     let numbers = match array.data_type() {
         DataType::Null => true,
@@ -34,7 +34,7 @@ fn lists(array: &ArrayRef) -> Result<ArrayRef> {
         _ => false,
     };
     if !numbers {
-        return exec_err!("cosine_similarity: {} is no list of numbers", array.data_type());
+        return exec_err!("{function}: {} is no list of numbers", array.data_type());
     }
     Ok(compute::cast(array, &wanted)?)
 }
