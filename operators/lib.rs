@@ -24,6 +24,7 @@ mod make_dataset;
 mod merge;
 mod perplexity;
 mod rank;
+mod run_tests;
 mod sample;
 mod sft;
 mod shared;
@@ -51,6 +52,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<merge::Merge>(),
     Entry::of::<perplexity::Perplexity>(),
     Entry::of::<rank::Rank>(),
+    Entry::of::<run_tests::RunTests>(),
     Entry::of::<sample::Sample>(),
     Entry::of::<sft::Sft>(),
     Entry::of::<sql::Sql>(),
@@ -73,6 +75,7 @@ pub const THREAD: &[Runner] = &[
     Runner::asking::<judge::Judge>(),
     Runner::asking::<sample::Sample>(),
     Runner::of::<rank::Rank>(),
+    Runner::of::<run_tests::RunTests>(),
     Runner::of::<sql::Sql>(),
     Runner::of::<table::TableOperator>(),
     Runner::of::<verify::Verify>(),

@@ -10,6 +10,7 @@ use fuseline_contract::rows::Message;
 use fuseline_contract::{
     Execute, ExternalFile, Kind, Operator, Output, Ports, Problems, Run, StageError, Table, rows, table::TableError,
 };
+use fuseline_metrics::text::json_members;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct Config {
     /// The row type to bring the rows to. Without it the columns stay as they are.
     #[serde(default, rename = "as")]
     pub rows: Option<RowsName>,
+    /// Columns of JSON lines to keep as JSON text, because what stands in them differs from row to row.
+    #[serde(default)]
+    pub json: Vec<String>,
 }
 
 /// See [`Operator::MANUAL`].
@@ -43,14 +47,15 @@ pub struct Load;
 impl Operator for Load {
     const NAME: &'static str = "load";
     const VERSION: u32 = 1;
-    const ADDED: &'static [(&'static str, &'static str)] = &[("split", "null"), ("subset", "null")];
+    const ADDED: &'static [(&'static str, &'static str)] = &[("json", "[]"), ("split", "null"), ("subset", "null")];
     const MANUAL: &'static str = "\
 Reads a file of rows from outside the store.
 
 The file's content, not its path, decides whether later stages rerun. With
 `as: prompt` a row needs `messages`, or a text column `prompt`, which becomes
 one user turn; a missing `prompt_id` is derived from the messages. Rows that
-cannot be used are an error that names the first of them.
+cannot be used are an error that names the first of them. A column of JSON lines
+has one type; `json: [NAME]` keeps a column of many as JSON text.
 
 Of a dataset on the Hub only the files of the split are fetched: those with its
 name as a word of theirs, or of their folder's (`data/train-00000-of-00002.parquet`,
@@ -67,8 +72,13 @@ commit is looked up when the stage runs; the commit is told and recorded. See
 
     fn check(config: &Config, problems: &mut Problems) {
         let Some(text) = hub::name(&config.path) else {
-            if let Err(message) = Format::of(&config.path) {
-                problems.add("path", message);
+            match Format::of(&config.path) {
+                Err(message) => problems.add("path", message),
+                Ok((format, _)) => {
+                    problems.require(format == Format::JsonLines || config.json.is_empty(), "json", || {
+                        "only JSON lines (.jsonl, .ndjson) have such columns".into()
+                    })
+                }
             }
             for (name, given) in [("split", &config.split), ("subset", &config.subset)] {
                 problems.require(given.is_none(), name, || "belongs to a whole dataset: hf://datasets/ORG/NAME".into());
@@ -98,7 +108,7 @@ impl Execute for Load {
         let (table, shown) = match hub::name(&config.path) {
             None => {
                 let path = run.file("path")?;
-                (read(&path)?, path.display().to_string())
+                (read_with(&path, &config.json)?, path.display().to_string())
             }
             Some(name) => (fetched(name, config, run)?, name.to_owned()),
         };
@@ -126,7 +136,7 @@ fn fetched(name: &str, config: &Config, run: &dyn Run) -> Result<Table, StageErr
     if let Some(path) = missing {
         return Err(StageError::input(format!("{name} has no file {path}")));
     }
-    let tables = paths.iter().map(|path| read(&folder.join(path))).collect::<Result<Vec<_>, _>>()?;
+    let tables = paths.iter().map(|path| read_with(&folder.join(path), &config.json)).collect::<Result<Vec<_>, _>>()?;
     Ok(Table::concat(&tables)?)
 }
 
@@ -184,6 +194,11 @@ impl Format {
 
 /// Reads a whole file as a table.
 pub fn read(path: &Path) -> Result<Table, StageError> {
+    read_with(path, &[])
+}
+
+/// Reads a whole file as a table, columns of these names as JSON text.
+fn read_with(path: &Path, json: &[String]) -> Result<Table, StageError> {
     let (format, gzipped) = Format::of(path).map_err(StageError::input)?;
     let file = File::open(path).map_err(|error| StageError::io("open", path, &error))?;
     let broken = |error: &dyn std::fmt::Display| {
@@ -202,18 +217,24 @@ pub fn read(path: &Path) -> Result<Table, StageError> {
         if gzipped { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
     source.read_to_end(&mut text).map_err(|e| broken(&e))?;
     match format {
-        Format::JsonLines => json_lines(&text, path),
+        Format::JsonLines => json_lines(&text, path, json),
         _ => csv(&text).map_err(|e| broken(&e)),
     }
 }
 
-fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
+fn json_lines(text: &[u8], path: &Path, json: &[String]) -> Result<Table, StageError> {
+    let mut rewritten = Vec::new();
     // Lines are parsed one by one first, so that an error names its line.
     for (index, line) in BufReader::new(text).lines().enumerate() {
         let wrong = |what: String| StageError::input(format!("{}:{}: {what}", path.display(), index + 1));
         let line = line.map_err(|_| wrong("the line is not UTF-8".into()))?;
         if line.trim().is_empty() {
             continue;
+        }
+        let line = if json.is_empty() { line } else { keep_as_json(&line, json).map_err(wrong)? };
+        if !json.is_empty() {
+            rewritten.extend_from_slice(line.as_bytes());
+            rewritten.push(b'\n');
         }
         match serde_json::from_str::<serde_json::Value>(&line) {
             Ok(serde_json::Value::Object(_)) => {}
@@ -226,6 +247,7 @@ fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
             }
         }
     }
+    let text = if json.is_empty() { text } else { &rewritten };
     let wrong =
         |error: arrow::error::ArrowError| StageError::input(format!("failed to read {}: {error}", path.display()));
     let (schema, _) = arrow::json::reader::infer_json_schema(BufReader::new(text), None).map_err(wrong)?;
@@ -234,6 +256,22 @@ fn json_lines(text: &[u8], path: &Path) -> Result<Table, StageError> {
     let builder = arrow::json::ReaderBuilder::new(schema.clone()).with_coerce_primitive(true);
     let reader = builder.build(BufReader::new(text)).map_err(wrong)?;
     Ok(Table::new(schema, reader.collect::<Result<_, _>>().map_err(wrong)?))
+}
+
+/// A line whose members of these names are texts that hold what was written there, to the letter: numbers of any size, and
+/// what only Python takes for JSON.
+fn keep_as_json(line: &str, names: &[String]) -> Result<String, String> {
+    let members = json_members(line).ok_or("the line is not a JSON object")?;
+    let is_kept = |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| names.contains(&name));
+    let n_kept = members.iter().filter(|(name, _)| is_kept(name)).count();
+    if n_kept < names.len() {
+        return Err(format!("the line does not have all of {names:?} to keep as JSON"));
+    }
+    let member = |(name, value): (&str, &str)| {
+        let text = if is_kept(name) { serde_json::Value::from(value).to_string() } else { value.to_owned() };
+        format!("{name}:{text}")
+    };
+    Ok(format!("{{{}}}", members.into_iter().map(member).collect::<Vec<_>>().join(",")))
 }
 
 fn csv(text: &[u8]) -> Result<Table, arrow::error::ArrowError> {
@@ -297,6 +335,19 @@ mod tests {
         assert_eq!(prompts[0].reference.as_deref(), Some("2"));
         assert_eq!(prompts[1].reference, None);
         assert_ne!(prompts[0].prompt_id, prompts[1].prompt_id);
+    }
+
+    #[test]
+    fn columns_of_many_types_are_kept_as_json() {
+        let (_folder, path) = file(
+            "a.jsonl",
+            "{\"n\": 1, \"x\": [[1.50], \"a\", -Infinity, 99999999999999999999]}\n{\"n\": 2, \"x\": {\"b\": null}}\n",
+        );
+        let table = read_with(&path, &["x".into()]).expect("read");
+        let texts = crate::shared::rows::column::<String>(&table, "x").expect("texts");
+        assert_eq!(texts, ["[[1.50], \"a\", -Infinity, 99999999999999999999]", "{\"b\": null}"]);
+        let error = read_with(&path, &["y".into()]).expect_err("no such column");
+        assert!(error.message.contains("a.jsonl:1: the line does not have all of [\"y\"]"), "{error}");
     }
 
     #[test]

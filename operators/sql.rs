@@ -54,6 +54,16 @@ Beside DataFusion's functions there are
 * `judge_rating(text)`, `arena_verdict(text)`, `arena_score(label)`, `pair_verdict(text)`:
   what a judge decided; `count_markdown(text, what)`: style to control for;
   `reward_bench_section(subset)`, `reward_bench_weight(subset)`: RewardBench's sections.
+* `majority(answer)`, `weighted_majority(answer, weight)`: what most of a group's
+  answers say; the best of n is `first_value(answer ORDER BY reward DESC)`.
+* `pass_at_k(n, c, k)`: the unbiased estimate that one of k answers passes.
+* `best_choice(scores)`: the place of the greatest number of a list, from zero: of
+  the choices' log-probabilities, plain or divided by their lengths.
+* `corpus_bleu(text, reference)` over a group's rows, `sentence_bleu(text, reference)`,
+  `rouge_1(text, reference)`, `rouge_2`, `rouge_l`: as sacrebleu (0 to 100) and
+  rouge_score (0 to 1) compute them.
+* `find_entities(text, values, rules)`: the values of a knowledge base that a
+  response names, from which Entity-F1 is counted (`camrest`, `smd`, `multiwoz`).
 * `extract_answer(text[, method])`: the answer that `verify` finds in a text.
 * `edit_distance(a, b)`, `edit_similarity(a, b)`, `ngram_overlap(a, b, n)`,
   `ngram_jaccard(a, b, n)`: how alike two texts are.

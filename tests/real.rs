@@ -7,6 +7,9 @@ use crate::harness::{Done, Home};
 
 const PIPELINE: &str = "pipelines/real/responses.yaml";
 const GRADERS: &str = "pipelines/real/graders.yaml";
+const INSTRUCTIONS: &str = "pipelines/real/instructions.yaml";
+const CHOICES: &str = "pipelines/real/choices.yaml";
+const CODE: &str = "pipelines/real/code.yaml";
 
 /// Runs the program in the repository's root, where the pipeline's paths lead from, with a store elsewhere.
 fn fuseline(home: &Home, arguments: &[&str]) -> Done {
@@ -17,7 +20,11 @@ fn fuseline(home: &Home, arguments: &[&str]) -> Done {
 
 /// The one number `n` of a query.
 fn number(home: &Home, query: &str) -> f64 {
-    let done = fuseline(home, &["sql", PIPELINE, query, "--format", "json"]);
+    number_of(home, PIPELINE, query)
+}
+
+fn number_of(home: &Home, pipeline: &str, query: &str) -> f64 {
+    let done = fuseline(home, &["sql", pipeline, query, "--format", "json"]);
     assert_eq!(done.code, Some(0), "{query}\n{}", done.stderr);
     let rows: Value = serde_json::from_str(&done.stdout).expect("it prints JSON");
     rows[0]["n"].as_f64().unwrap_or_else(|| panic!("{query} gives {}", done.stdout))
@@ -255,4 +262,62 @@ fn mt_bench_is_what_was_recorded() {
             near(model, &row.expect("a row a category")["rating"], mean, 0.005);
         }
     }
+}
+
+#[test]
+fn instructions_are_judged_as_recorded() {
+    if data("ifeval/responses_text_bison_with_verdicts.jsonl.gz").is_none() {
+        return;
+    }
+    let home = Home::new();
+    let run = fuseline(&home, &["run", INSTRUCTIONS]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let number = |query: &str| number_of(&home, INSTRUCTIONS, query);
+    assert_eq!(number("SELECT count(*) AS n FROM judged"), 156.0);
+    assert_eq!(number("SELECT count(*) AS n FROM instructions"), 206.0);
+    for (ours, recorded) in [
+        ("follow_instruction_list_strict", "recorded_strict"),
+        ("follow_instruction_list_loose", "recorded_loose"),
+        ("correct", "recorded_all_strict"),
+        ("follow_all_loose", "recorded_all_loose"),
+    ] {
+        assert_eq!(number(&format!("SELECT count(*) AS n FROM judged WHERE {ours} = {recorded}")), 156.0, "{ours}");
+    }
+}
+
+#[test]
+fn letters_are_read_as_recorded() {
+    if data("mmlu_pro_outputs/Meta-Llama-3_1-8B.jsonl.gz").is_none() {
+        return;
+    }
+    let home = Home::new();
+    let run = fuseline(&home, &["run", CHOICES]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let number = |query: &str| number_of(&home, CHOICES, query);
+    let of = |what: &str, reader: &str| number(&format!("SELECT {what} AS n FROM judged WHERE reader = '{reader}'"));
+    // What the data's own record says of them.
+    assert_eq!(of("count(*)", "mmlu_pro"), 1500.0);
+    assert_eq!(of("avg(reward)", "mmlu_pro"), 0.362);
+    assert_eq!(of("sum(reward)", "mmlu_pro_first"), 541.0);
+    assert_eq!(of("sum(CAST(extracted IS NULL AS BIGINT))", "mmlu_pro"), 74.0);
+    assert_eq!(of("sum(CAST(extracted IS NULL AS BIGINT))", "mmlu_pro_first"), 92.0);
+    assert_eq!(of("sum(CAST(extracted IS DISTINCT FROM extract_chain AS BIGINT))", "mmlu_pro"), 0.0);
+    assert_eq!(of("sum(CAST(extracted IS DISTINCT FROM extract_level1 AS BIGINT))", "mmlu_pro_first"), 0.0);
+}
+
+/// One model's programs and the own solutions of HumanEval; the whole pipeline takes minutes.
+#[test]
+fn programs_get_the_verdicts_that_were_recorded() {
+    if data("source_responses/humaneval.parquet").is_none() || data("code_benchmarks/humaneval.jsonl.gz").is_none() {
+        return;
+    }
+    let home = Home::new();
+    let run = fuseline(&home, &["run", CODE, "--target", "ran_humaneval", "--target", "judged_humaneval"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let number = |query: &str| number_of(&home, CODE, query);
+    assert_eq!(number("SELECT count(*) AS n FROM ran_humaneval WHERE correct"), 164.0);
+    assert_eq!(number("SELECT count(*) AS n FROM judged_humaneval"), 393.0);
+    assert_eq!(number("SELECT count(*) AS n FROM judged_humaneval WHERE extracted = recorded_program"), 393.0);
+    let agreement = number("SELECT avg(CAST(correct = (recorded_score = 1) AS DOUBLE)) AS n FROM judged_humaneval");
+    assert!(agreement >= 0.99, "{agreement}");
 }
