@@ -150,14 +150,14 @@ mod tests {
     #[test]
     fn names_columns_functions_and_keywords() {
         let mut session = Session::new(1).expect("a session");
-        for name in ["evaluated", "pairs", "pairs.dropped", "system.runs"] {
+        for name in ["evaluated", "zebras", "zebras.dropped", "system.runs"] {
             let table: Table = Metric::table(&[]).expect("no rows");
             session.register_table(name, table);
         }
         let mut completion = Completion::new(&session);
         let at_end = |completion: &Completion<'_>, line: &str| completion.candidates(line, line.len());
-        assert_eq!(at_end(&completion, "SELECT * FROM pai"), (14, vec!["pairs".into(), "pairs.dropped".into()]));
-        assert_eq!(at_end(&completion, "SELECT * FROM pairs.d"), (14, vec!["pairs.dropped".to_owned()]));
+        assert_eq!(at_end(&completion, "SELECT * FROM zeb"), (14, vec!["zebras".into(), "zebras.dropped".into()]));
+        assert_eq!(at_end(&completion, "SELECT * FROM zebras.d"), (14, vec!["zebras.dropped".to_owned()]));
         assert_eq!(at_end(&completion, "SEL"), (0, vec!["SELECT".to_owned()]));
         assert_eq!(at_end(&completion, "sel"), (0, vec!["select".to_owned()]));
         assert_eq!(at_end(&completion, "SELECT win_r"), (7, vec!["win_rate(".to_owned()]));
