@@ -43,9 +43,9 @@ pub struct Config {
     /// The interpreter.
     #[serde(default = "python")]
     pub python: String,
-    /// Layers of the sandbox that may be missing where the kernel refuses them: `namespaces`, `user`, `filter`.
+    /// Layers of the sandbox that may be missing where the kernel refuses them.
     #[serde(default)]
-    pub without: Vec<String>,
+    pub without: Vec<Layer>,
 }
 
 fn seconds() -> f64 {
@@ -115,12 +115,6 @@ are not in the key.";
         if config.memory_mb < 64 {
             problems.add("memory_mb", format!("{} is less than 64, which an interpreter needs", config.memory_mb));
         }
-        for name in &config.without {
-            if !Layer::ALL.iter().any(|layer| layer.name() == name) {
-                let known = Layer::ALL.map(Layer::name).join(", ");
-                problems.add("without", format!("there is no layer {name:?}; the layers are {known}"));
-            }
-        }
     }
 }
 
@@ -146,17 +140,22 @@ fn open(config: &Config, run: &dyn Run) -> Result<Sandbox, StageError> {
             .hint("install python3, or name an interpreter: with: {python: /path/to/python3}"),
         other => StageError::environment(other.to_string()),
     })?;
-    let missing: Vec<&str> = sandbox.missing().into_iter().map(Layer::name).collect();
-    if !missing.is_empty() {
-        let list = missing.join(", ");
-        run.note(format!("the kernel refuses layers of the sandbox: {list}"));
-        if missing.iter().any(|name| !config.without.iter().any(|without| without == name)) {
-            return Err(StageError::environment(format!("the kernel refuses layers of the sandbox: {list}")).hint(
-                format!("run as root or where user namespaces are allowed, or accept it: with: {{without: [{list}]}}"),
-            ));
-        }
+    if let Some(note) = accepted(&sandbox.missing(), &config.without)? {
+        run.note(note);
     }
     Ok(sandbox)
+}
+
+/// What is said of layers that are missing, if all of them may be.
+fn accepted(missing: &[Layer], without: &[Layer]) -> Result<Option<String>, StageError> {
+    let list = missing.iter().map(|layer| layer.name()).collect::<Vec<_>>().join(", ");
+    let said = format!("the kernel refuses layers of the sandbox: {list}");
+    match missing.iter().all(|layer| without.contains(layer)) {
+        true => Ok((!missing.is_empty()).then_some(said)),
+        false => Err(StageError::environment(said).hint(format!(
+            "run as root or where user namespaces are allowed, or accept it: with: {{without: [{list}]}}"
+        ))),
+    }
 }
 
 /// Runs every program, several at a time; results in their order.
@@ -242,4 +241,20 @@ fn columns(config: &Config, programs: &[String], tested: &[Vec<Tested>]) -> Resu
         (Field::new("test_verdicts", lists.data_type().clone(), true), std::sync::Arc::new(lists)),
         (text("message", true), <Option<String>>::build(messages.iter())),
     ])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_refused_ends_the_stage_unless_it_is_named() {
+        assert_eq!(accepted(&[], &[]), Ok(None));
+        assert_eq!(accepted(&[], &[Layer::User]), Ok(None));
+        let error = accepted(&[Layer::Namespaces, Layer::User], &[Layer::User]).expect_err("one is not named");
+        assert_eq!(error.message, "the kernel refuses layers of the sandbox: namespaces, user");
+        assert!(error.hint.is_some_and(|hint| hint.ends_with("with: {without: [namespaces, user]}")));
+        let note = accepted(&[Layer::Filter], &[Layer::User, Layer::Filter]).expect("it is named");
+        assert_eq!(note.as_deref(), Some("the kernel refuses layers of the sandbox: filter"));
+    }
 }

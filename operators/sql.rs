@@ -60,8 +60,8 @@ Beside DataFusion's functions there are
 * `best_choice(scores)`: the place of the greatest number of a list, from zero: of
   the choices' log-probabilities, plain or divided by their lengths.
 * `corpus_bleu(text, reference)` over a group's rows, `sentence_bleu(text, reference)`,
-  `rouge_1(text, reference)`, `rouge_2`, `rouge_l`: as sacrebleu (0 to 100) and
-  rouge_score (0 to 1) compute them.
+  `rouge_1(text, reference)`, `rouge_2(text, reference)`, `rouge_l(text, reference)`:
+  as sacrebleu (0 to 100) and rouge_score (0 to 1) compute them.
 * `find_entities(text, values, rules)`: the values of a knowledge base that a
   response names, from which Entity-F1 is counted (`camrest`, `smd`, `multiwoz`).
 * `extract_answer(text[, method])`: the answer that `verify` finds in a text.

@@ -34,6 +34,7 @@ const EXECUTED: &[(&str, &str, &str)] = &[
     ("endpoint.requests_per_minute", "tests/endpoint.rs", "fn limits_of_a_minute_and_at_once_reach_the_client()"),
     ("endpoint.timeout_seconds", "tests/endpoint.rs", "fn how_an_endpoint_is_asked_holds_as_it_stands_now()"),
     ("endpoint.via", "tests/endpoint.rs", "fn ask_6_every_row_is_paid_for_once_and_a_further_prompt_costs_its_own()"),
+    ("run_tests.without", "operators/run_tests.rs", "fn a_layer_that_is_refused_ends_the_stage_unless_it_is_named()"),
     ("sft.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_sft_gives_the_same_bytes()"),
     ("wrpo.train.checkpoint_every", "tests/resume.rs", "fn ask_16_killed_wrpo_gives_the_same_bytes()"),
 ];

@@ -7,7 +7,7 @@ use fuseline_contract::{Part, StageError};
 use fuseline_lm::cpu::{Model, Number};
 use fuseline_lm::template::{self, ChatTemplate};
 use fuseline_lm::tokenizer::Tokenizer;
-use fuseline_lm::{Decoder, Device, Kind, set_threads};
+use fuseline_lm::{Architecture, Decoder, Device, Kind, set_threads};
 
 use super::errors;
 
@@ -56,8 +56,10 @@ impl Encoder {
 
 /// Fails if a folder cannot be loaded as a model, or the tokenizer is another model's.
 fn check_model(tokenizer: &Tokenizer, folder: &Path) -> Result<(), StageError> {
-    let architecture = Decoder::check(folder).map_err(errors::lm)?;
-    tokenizer.check_model(architecture.vocab_size as usize).map_err(errors::lm)
+    // Before the weights, whose shapes would be wrong for the same reason.
+    let architecture = Architecture::read(folder).map_err(errors::lm)?;
+    tokenizer.check_model(architecture.vocab_size as usize).map_err(errors::lm)?;
+    Decoder::check(folder).map_err(errors::lm)
 }
 
 fn turns(messages: &[Message]) -> Vec<template::Message> {

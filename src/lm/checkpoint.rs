@@ -58,8 +58,8 @@ impl Decoder {
     ///
     /// # Errors
     /// Those of [`Decoder::load`].
-    pub fn check(dir: &Path) -> Result<Architecture> {
-        open(dir).map(|(_, arch)| arch)
+    pub fn check(dir: &Path) -> Result<()> {
+        open(dir).map(drop)
     }
 
     /// Writes the model into a folder, made if it is missing, its weights rounded to `dtype`.

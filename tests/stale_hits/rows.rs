@@ -34,7 +34,13 @@ fn lines(kind: &RowType) -> String {
             .columns()
             .iter()
             .map(|column| (column.name.to_owned(), value(column.name, column.field().data_type(), row)));
-        format!("{}\n", Value::Object(columns.collect::<Map<_, _>>()))
+        let mut line = columns.collect::<Map<_, _>>();
+        if kind.name == rows::RESPONSE.name {
+            // Tests that come along, as `run_tests` reads them.
+            let tests = [("prompt", "def two():\n"), ("test", "def check(f): assert f() == 2"), ("entry_point", "two")];
+            line.extend(tests.map(|(column, text)| (column.to_owned(), json!(text))));
+        }
+        format!("{}\n", Value::Object(line))
     };
     (0..N_ROWS).map(row).collect()
 }

@@ -35,13 +35,16 @@ use std::time::Duration;
 
 use enter::Plan;
 use root::Root;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 pub use watch::End;
 
 /// How the names of folders begin that programs are laid out in; they go when the program has ended.
 const FOLDER: &str = "fuseline-sandbox-";
 
 /// What keeps a program in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// Mounts, processes and a network of its own.
     Namespaces,
