@@ -42,18 +42,7 @@ fn main() {
 
 /// Asks all with a new client; gives the seconds.
 fn run(server: &Server, questions: &[Question]) -> f64 {
-    let params = Params {
-        max_tokens: 64,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        stop: vec![],
-        logprobs: false,
-    };
+    let params = Params::plain(64, 1.0);
     let client = Client::new(Settings {
         url: server.url(),
         api_key: None,

@@ -76,6 +76,24 @@ pub struct Params {
     pub logprobs: bool,
 }
 
+impl Params {
+    /// Draws from the model's own distribution at a temperature.
+    pub fn plain(max_tokens: usize, temperature: f64) -> Self {
+        Self {
+            max_tokens,
+            temperature,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            stop: Vec::new(),
+            logprobs: false,
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
@@ -236,18 +254,7 @@ mod tests {
     use super::*;
 
     fn form(api: Api) -> Form {
-        let params = Params {
-            max_tokens: 9,
-            temperature: 0.5,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            stop: vec![],
-            logprobs: false,
-        };
+        let params = Params::plain(9, 0.5);
         Form { model: "m".into(), api, limit_name: LimitName::default(), json_schema: None, params }
     }
 

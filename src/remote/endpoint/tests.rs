@@ -11,18 +11,7 @@ mod server;
 use server::{Act, Asked, Server};
 
 fn settings(server: &Server) -> Settings {
-    let params = Params {
-        max_tokens: 16,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        stop: vec![],
-        logprobs: false,
-    };
+    let params = Params::plain(16, 1.0);
     Settings {
         url: server.url(),
         api_key: None,
